@@ -1,0 +1,19 @@
+"""Gaussians of image patches, in NumPy and SciPy.
+
+`cov`, `pinv` and `mahalanobis` work on stacks of any shape, like `numpy.linalg`; `Moments` is the
+mergeable state behind them; `MultiVariateGaussian` fits one Gaussian to each patch of image
+embeddings and scores new images; `anomaly_map` turns the scores into maps.
+
+The letters, everywhere: N samples, C features, H and W the grid of patches, P = H W patches, M
+scored samples, ``...`` any stack.
+"""
+
+from importlib.metadata import version as _version
+
+from mvgauss._gaussian import MultiVariateGaussian
+from mvgauss._maps import anomaly_map
+from mvgauss._moments import Moments, cov
+from mvgauss._whitening import mahalanobis, pinv
+
+__all__ = ["Moments", "MultiVariateGaussian", "anomaly_map", "cov", "mahalanobis", "pinv"]
+__version__ = _version("mvgauss")

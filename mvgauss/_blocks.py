@@ -1,0 +1,227 @@
+"""How a long stack is walked: block size, threads, progress.
+
+The engine knows nothing of what a task computes. It cuts ``range(length)`` into slices, runs a task
+on each, on as many threads as asked for, and holds BLAS to one thread meanwhile, since threads over
+blocks and BLAS's own threads would otherwise fight for the same cores.
+
+A task writes its answer where it belongs (slices never overlap), so the answer does not depend on
+the number of threads or on the order in which blocks finish.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from mvgauss import _checks
+from mvgauss._checks import Array
+
+T = TypeVar("T")
+
+BLOCK_BYTES = 4 << 20  #: what one block works on: some MB, to stay in the caches beside others
+
+
+def slices(length: int, item_bytes: int, *, least: int = 1) -> list[slice]:
+    """Cut ``range(length)`` into even slices of about `BLOCK_BYTES`, of `least` items or more."""
+    step = max(least, BLOCK_BYTES // max(1, item_bytes))
+    count = -(-length // step)
+    edges = [length * i // count for i in range(count + 1)] if count else [0]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def cpu_count(n_jobs: int | None) -> int:
+    """Return the number of threads that `n_jobs` stands for, as joblib counts them."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system tells the affinity
+        cpus = os.cpu_count() or 1
+    if n_jobs is None:
+        return cpus
+    n_jobs = _checks.integer("n_jobs", n_jobs)
+    if n_jobs == 0:
+        _checks.refuse("n_jobs", "None, a positive count, or -1 for all CPUs", "0")
+    return n_jobs if n_jobs > 0 else max(1, cpus + 1 + n_jobs)
+
+
+class _OneBlasThread:
+    """Holds BLAS to one thread while any walk is under way, and gives it back after the last.
+
+    The limit is global to the process, so walks in several threads share one count of holders: the
+    first takes the limit, the last restores what the first found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._controller: ThreadpoolController | None = None
+        self._limit: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._holders == 0:
+                if self._controller is None:
+                    self._controller = ThreadpoolController()
+                self._limit = self._controller.limit(limits=1, user_api="blas")
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if self._holders == 0:
+                    self._limit.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
+
+_inside = contextvars.ContextVar("inside a walk on threads", default=False)
+
+
+def _task_context() -> contextvars.Context:
+    """Return the caller's context (with its np.errstate), in which a walk starts no threads."""
+    context = contextvars.copy_context()
+    context.run(_inside.set, True)
+    return context
+
+
+def results(
+    task: Callable[[slice], T],
+    parts: list[slice],
+    *,
+    n_jobs: int | None = None,
+    progress: str | None = None,
+) -> Iterator[T]:
+    """Yield ``task(part)`` for each part, in order, running at most a few parts ahead.
+
+    The first exception, of a task or of the reader, stops the walk and comes through; parts that
+    have begun are waited for, parts that have not are dropped.
+    """
+    threads = 1 if _inside.get() else min(cpu_count(n_jobs), len(parts))
+    with one_blas_thread(), _bar(len(parts), progress) as advance:
+        if threads <= 1:
+            context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
+            for part in parts:
+                yield context.run(task, part)
+                advance()
+            return
+        ahead: deque[Future[T]] = deque()
+        with ThreadPoolExecutor(threads, "mvgauss") as pool:
+            try:
+                for part in parts:
+                    ahead.append(pool.submit(_task_context().run, task, part))
+                    if len(ahead) > 2 * threads:
+                        yield ahead.popleft().result()
+                        advance()
+                while ahead:
+                    yield ahead.popleft().result()
+                    advance()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+
+def run(
+    task: Callable[[slice], object],
+    parts: list[slice],
+    *,
+    n_jobs: int | None = None,
+    progress: str | None = None,
+) -> None:
+    """Call ``task(part)`` for each part, for what it writes."""
+    for _ in results(task, parts, n_jobs=n_jobs, progress=progress):
+        pass
+
+
+def over_stack(
+    kernel: Callable[..., tuple[Array, ...]],
+    stack: tuple[int, ...],
+    operands: Iterable[tuple[Array, int]],
+    outputs: Iterable[Array],
+    *,
+    item_bytes: int,
+    least: int = 1,
+    n_jobs: int | None = None,
+    progress: str | None = None,
+) -> None:
+    """Apply a kernel to a whole stack, block by block, and write its answers into `outputs`.
+
+    Parameters
+    ----------
+    kernel : callable
+        Takes one block of each operand, shape ``(block, *core)``, gives one of each output.
+    stack : tuple of int
+        The shape of the stack, to which the operands' leading axes broadcast.
+    operands : iterable of (array, int)
+        The operands, each with the number of its core axes.
+    outputs : iterable of array
+        Arrays of shape ``(*stack, *core)`` whose stack axes can be viewed as one.
+    item_bytes : int
+        What the kernel works on for one item of the stack.
+    least : int, default 1
+        The fewest items in a block, however large they are.
+    n_jobs, progress
+        As in `results`.
+    """
+    length = math.prod(stack)
+    read = [_reader(a, core, stack) for a, core in operands]
+    write = [collapsed(out, len(stack), writeable=True) for out in outputs]
+
+    def task(part: slice) -> None:
+        try:
+            answers = kernel(*(take(part) for take in read))
+        except _checks.BadItem as error:
+            raise error.at(part.start, stack) from None
+        for out, answer in zip(write, answers, strict=True):
+            assert out is not None
+            out[part] = answer
+
+    run(task, slices(length, item_bytes, least=least), n_jobs=n_jobs, progress=progress)
+
+
+def _reader(a: Array, core: int, stack: tuple[int, ...]) -> Callable[[slice], Array]:
+    """Return what takes a flat range of a broadcast stack from `a`: a view where there is one."""
+    full = np.broadcast_to(a, (*stack, *a.shape[a.ndim - core :]))
+    if len(stack) == 1:
+        return lambda part: full[part]
+    flat = collapsed(full, len(stack))
+    if flat is not None:
+        return lambda part: flat[part]
+    return lambda part: full[np.unravel_index(np.arange(part.start, part.stop), stack)]
+
+
+def collapsed(a: Array, axes: int, *, writeable: bool = False) -> Array | None:
+    """View the leading `axes` of `a` as one axis, or return None where that would take a copy."""
+    long = [(n, s) for n, s in zip(a.shape[:axes], a.strides[:axes], strict=True) if n != 1]
+    if any(s != n_next * s_next for (_, s), (n_next, s_next) in pairwise(long)):
+        return None
+    shape = (math.prod(a.shape[:axes]), *a.shape[axes:])
+    strides = (long[-1][1] if long else 0, *a.strides[axes:])
+    return np.lib.stride_tricks.as_strided(a, shape, strides, writeable=writeable)
+
+
+@contextmanager
+def _bar(total: int, description: str | None) -> Iterator[Callable[[], object]]:
+    """Give what moves a progress bar one block on; without a description there is no bar."""
+    if description is None:
+        yield lambda: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError(
+            "progress=True: expected the package tqdm, got none; pip install 'mvgauss[progress]'"
+        ) from error
+    with tqdm(total=total, desc=description, unit="block") as bar:
+        yield bar.update

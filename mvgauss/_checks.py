@@ -1,0 +1,159 @@
+"""The door: values in, arrays out, and one place that words what was expected and what came.
+
+A leaf of the import graph. Every public function passes its arguments through here once; behind the
+door the algebra trusts what it gets.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+_KINDS = {"biuf": "real numbers", "biufc": "real or complex numbers"}
+
+
+def refuse(
+    name: str, expected: str, got: object, error: type[Exception] = ValueError, hint: str = ""
+) -> NoReturn:
+    """Raise `error`, saying which argument it is, what was expected and what came."""
+    raise error(f"{name}: expected {expected}, got {got}{'; ' + hint if hint else ''}")
+
+
+class BadItem(ValueError):
+    """One item of a stack is refused; whoever knows the stack says which, with `at`."""
+
+    def __init__(self, item: int, name: str, expected: str, got: object) -> None:
+        super().__init__(f"{name}: expected {expected}, got {got}")
+        self.item, self.name, self.expected, self.got = item, name, expected, got
+
+    def at(self, start: int, stack: tuple[int, ...]) -> ValueError:
+        """Return the error with the item's index, its block beginning at `start` of the stack."""
+        if not stack:
+            return ValueError(str(self))
+        index = tuple(int(i) for i in np.unravel_index(start + self.item, stack))
+        return ValueError(f"{self} at index {index if len(index) > 1 else index[0]} of the stack")
+
+
+def briefly(value: object) -> str:
+    """Describe a value in an error message: its representation, cut to a line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
+    """View `value` as an array of numbers, without copying where NumPy can."""
+    kinds = "biufc" if complex_ok else "biuf"
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        refuse(name, "an array without masked entries", "a masked array", TypeError)
+    try:
+        result = np.asarray(value)
+    except Exception as error:
+        raise TypeError(
+            f"{name}: expected an array of {_KINDS[kinds]}, got {type(value).__name__} "
+            f"that NumPy cannot view: {error}"
+        ) from error
+    if result.dtype.kind not in kinds:
+        refuse(name, f"an array of {_KINDS[kinds]}", f"dtype {result.dtype}", TypeError)
+    return result
+
+
+def finite(name: str, value: Array) -> None:
+    """Refuse an array with a NaN or an infinity, naming the first."""
+    # along the first axis, so that a large array needs no mask of its own size
+    for lead, part in enumerate(value) if value.ndim > 1 else [(None, value)]:
+        bad = ~np.isfinite(part)
+        if bad.any():
+            index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), np.shape(part)))
+            index = index if lead is None else (lead, *index)
+            refuse(name, "finite numbers", f"{value[index]} at index {index}")
+
+
+def number(name: str, value: object, *, low: float = -math.inf, above: bool = False) -> float:
+    """Return a finite real number that is at least (`above`: more than) `low`."""
+    wanted = "a finite real number"
+    if math.isfinite(low):
+        wanted += f" {'>' if above else '>='} {low:g}"
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        refuse(name, wanted, f"{briefly(value)} of type {type(value).__name__}", TypeError)
+    result = float(value)
+    if not math.isfinite(result) or result < low or (above and result <= low):
+        refuse(name, wanted, briefly(value))
+    return result
+
+
+def integer(name: str, value: object, *, low: int | None = None) -> int:
+    """Return a whole number that is at least `low`."""
+    wanted = "an integer" if low is None else f"an integer >= {low}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        refuse(name, wanted, f"{briefly(value)} of type {type(value).__name__}", TypeError)
+    if low is not None and int(value) < low:
+        refuse(name, wanted, briefly(value))
+    return int(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return a truth value; 0 and 1 are taken too, as people write ``rowvar=0``."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, numbers.Integral) and value in (0, 1):
+        return bool(value)
+    refuse(name, "True or False", f"{briefly(value)} of type {type(value).__name__}", TypeError)
+
+
+def inexact(name: str, value: DTypeLike, *, kinds: str) -> np.dtype[Any]:
+    """Return a floating (or, if `kinds` has ``c``, complex) dtype in native byte order."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: expected a floating dtype, got {briefly(value)} that NumPy does not know"
+        ) from error
+    if dtype.kind not in kinds:
+        refuse(name, "a floating dtype", str(dtype), TypeError)
+    return dtype.newbyteorder("=")
+
+
+def stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype in which results of such data are kept: single for half and single."""
+    return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
+
+
+def precision(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the floating dtype whose rounding errors such data may carry."""
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
+
+
+def weights(name: str, value: object, stack: tuple[int, ...], n: int, *, whole: bool = False) -> Array:
+    """Return weights as float64 of shape ``(n,)`` or ``(..., n)``, its other axes fit for `stack`."""
+    w = array(name, value)
+    shape = "(N,)" if not stack else "(N,) or (..., N)"
+    if w.ndim == 0 or w.shape[-1] != n:
+        refuse(name, f"shape {shape} with N = {n} samples", f"shape {w.shape}")
+    fits_stack(name, w.shape[:-1], stack)
+    finite(name, w)
+    if (w < 0).any():
+        refuse(name, "weights >= 0", f"{w.min()}")
+    if whole and w.dtype.kind == "f" and (w != np.rint(w)).any():
+        refuse(name, "whole numbers (how often each row counts)", f"{w[w != np.rint(w)][0]}")
+    w = w.astype(np.result_type(w.dtype, np.float64), copy=False)
+    if n and not w.any(axis=-1).all():
+        refuse(name, "at least one weight > 0 for each item of the stack", "weights that are all 0")
+    return w
+
+
+def fits_stack(name: str, shape: tuple[int, ...], stack: tuple[int, ...]) -> None:
+    """Refuse leading axes that do not broadcast to the stack."""
+    try:
+        fits = np.broadcast_shapes(shape, stack) == stack
+    except ValueError:
+        fits = False
+    if not fits:
+        refuse(name, f"leading axes that broadcast to the stack {stack}", f"{shape}")

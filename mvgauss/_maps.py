@@ -1,0 +1,67 @@
+"""Distances on a grid of patches -> an anomaly map with the size of the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import ndimage
+
+from mvgauss import _checks
+from mvgauss._checks import Array
+
+__all__ = ["anomaly_map"]
+
+
+def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: float = 4.0) -> Array:
+    """Upsample patch distances to the size of the image, and smooth them.
+
+    Parameters
+    ----------
+    distances : array_like, shape (..., H, W)
+        Distances on the grid of patches, as `MultiVariateGaussian.mahalanobis` gives them.
+    image_size : int or (int, int)
+        Height and width of the map in pixels; one number for both.
+    sigma : float, default 4.0
+        Standard deviation of the Gaussian smoothing in pixels of the map; 0 for none.
+
+    Returns
+    -------
+    ndarray, shape (..., height, width)
+        The maps, in the unit and floating dtype of `distances`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, value or kind; the message names it.
+
+    Notes
+    -----
+    Bilinear between the centres of the patches, constant outside of them: the geometry of
+    ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``. The smoothing is
+    `scipy.ndimage.gaussian_filter` with its defaults (cut at four sigma, edges reflected), as in the
+    PaDiM reference code; the defaults of anomalib differ from it at the edges only.
+
+    Examples
+    --------
+    >>> from mvgauss import anomaly_map
+    >>> anomaly_map([[0.0, 4.0]], (1, 4), sigma=0)
+    array([[0., 1., 3., 4.]])
+    """
+    d = _checks.array("distances", distances)
+    if d.ndim < 2 or 0 in d.shape[-2:]:
+        _checks.refuse("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}")
+    _checks.finite("distances", d)
+    sigma = _checks.number("sigma", sigma, low=0)
+    size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)  # type: ignore[arg-type]
+    if len(size) != 2:
+        _checks.refuse("image_size", "one integer or (height, width)", _checks.briefly(image_size))
+    height, width = (_checks.integer("image_size", s, low=1) for s in size)
+    d = d.astype(_checks.stored(d.dtype), copy=False)
+    result = np.empty((*d.shape[:-2], height, width), d.dtype)
+    zoom = height / d.shape[-2], width / d.shape[-1]
+    for index in np.ndindex(d.shape[:-2]):
+        picture = result[index]
+        ndimage.zoom(d[index], zoom, picture, order=1, mode="nearest", grid_mode=True)
+        if sigma:
+            ndimage.gaussian_filter(picture, sigma, output=picture)
+    return result

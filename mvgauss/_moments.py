@@ -1,0 +1,480 @@
+"""Observations -> moments (merge) -> covariance.
+
+A weighted sample is summarised by its sum of weights, its sum of squared weights, its mean and its
+scatter about the mean. The moments of two parts merge exactly into the moments of the whole, so one
+formula serves one-shot, streamed and distributed fitting; a covariance is the scatter over a divisor.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache, reduce
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from mvgauss import _blocks, _checks
+from mvgauss._checks import Array
+
+__all__ = ["Moments", "cov"]
+
+
+class Moments:
+    r"""Weight sums, mean and scatter of a sample, or of each sample of a stack.
+
+    Parameters
+    ----------
+    observations : array_like, shape (..., N, C)
+        N samples of C features; the leading axes are the stack. A vector is N samples of one
+        feature.
+    aweights : array_like, shape (N,) or (..., N), optional
+        Relative importance of each sample, as in `cov`.
+    fweights : array_like of whole numbers, shape (N,) or (..., N), optional
+        How many times each sample counts, as in `cov`.
+    rowvar : bool, default False
+        Whether the last two axes are ``(C, N)`` instead.
+    dtype : dtype, optional
+        In which to compute and to answer, by default at least float64.
+
+    Attributes
+    ----------
+    n_samples : int
+        Number of samples N, those of weight zero included.
+    sum_weights : ndarray, shape (...)
+        :math:`W = \sum w`, with :math:`w = f a` the product of both kinds of weights.
+    sum_squared_weights : ndarray, shape (...)
+        :math:`V = \sum w a`; without `fweights` this is :math:`\sum w^2`.
+    mean : ndarray, shape (..., C)
+        :math:`\bar x = \sum w x / W`, in the unit of the features.
+    scatter : ndarray, shape (..., C, C)
+        :math:`M = \sum w (x - \bar x)(x - \bar x)^H`, in that unit squared. Exactly symmetric (or
+        Hermitian).
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument has the wrong shape, value or kind; the message names it.
+
+    Notes
+    -----
+    Each sample is first shifted by one sample of positive weight, then centred, then multiplied
+    with itself. The shift is exact for data far from zero, so the error of `scatter` is bounded by
+    a small multiple of :math:`N \epsilon \sum w |z_i| |z_j|` with :math:`z = x - \bar x`, whatever
+    the offset of the data; a constant feature has a scatter of exactly zero.
+
+    Merging follows Chan, Golub & LeVeque [1]_: with :math:`\delta = \bar x_2 - \bar x_1`,
+
+    .. math:: M = M_1 + M_2 + \frac{W_1 W_2}{W_1 + W_2}\, \delta \delta^H .
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise algorithm
+       for computing sample variances", COMPSTAT 1982, doi:10.1007/978-3-642-51461-6_3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mvgauss import Moments
+    >>> x = np.array([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])
+    >>> Moments(x).scatter
+    array([[8., 4.],
+           [4., 8.]])
+    >>> merged = Moments(x[:1]).merge(Moments(x[1:]))
+    >>> merged.mean, merged.cov()
+    (array([2., 2.]), array([[4., 2.],
+           [2., 4.]]))
+    """
+
+    n_samples: int
+    sum_weights: Array
+    sum_squared_weights: Array
+    mean: Array
+    scatter: Array
+
+    def __init__(
+        self,
+        observations: ArrayLike,
+        aweights: ArrayLike | None = None,
+        *,
+        fweights: ArrayLike | None = None,
+        rowvar: bool = False,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        x, weights, result = _door(observations, rowvar, aweights, fweights, dtype)
+        *stack, n, c = x.shape
+        shape = tuple(stack)
+        whole = Moments._of_parts(
+            n,
+            np.empty(shape, _real(result)),
+            np.empty(shape, _real(result)),
+            np.empty((*shape, c), result),
+            np.empty((*shape, c, c), result),
+        )
+        outputs = (whole.sum_weights, whole.sum_squared_weights, whole.mean, whole.scatter)
+
+        def kernel(x: Array, *w: Array) -> tuple[Array, ...]:
+            part = of_block(x, *w, dtype=_working(result))
+            return part.sum_weights, part.sum_squared_weights, part.mean, part.scatter
+
+        _blocks.over_stack(
+            kernel, shape, _operands(x, weights), outputs, item_bytes=_item_bytes(n, c, result)
+        )
+        self.__dict__.update(whole.__dict__)
+
+    @classmethod
+    def _of_parts(
+        cls, n_samples: int, sum_weights: Array, sum_squared_weights: Array, mean: Array, scatter: Array
+    ) -> Self:
+        """Assemble moments from their numbers, unchecked."""
+        self = cls.__new__(cls)
+        self.n_samples = n_samples
+        self.sum_weights = sum_weights
+        self.sum_squared_weights = sum_squared_weights
+        self.mean = mean
+        self.scatter = scatter
+        return self
+
+    def merge(self, other: Moments) -> Moments:
+        """Return the moments of both samples together; neither part changes.
+
+        Parameters
+        ----------
+        other : Moments
+            Of the same stack and the same number of features.
+
+        Returns
+        -------
+        Moments
+            Those of the union of the two samples.
+
+        Raises
+        ------
+        TypeError
+            If `other` is no `Moments`.
+        ValueError
+            If the shapes differ.
+        """
+        if not isinstance(other, Moments):
+            _checks.refuse("other", "Moments", type(other).__name__, TypeError)
+        if other.mean.shape != self.mean.shape:
+            _checks.refuse("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
+        total = self.sum_weights + other.sum_weights
+        # the share of an empty part is 0, not 0/0
+        share = other.sum_weights / np.where(total > 0, total, 1)
+        delta = other.mean - self.mean
+        d = np.sqrt(self.sum_weights * share)[..., None] * delta
+        scatter = self.scatter + other.scatter
+        scatter += _self_product(d[None])
+        return Moments._of_parts(
+            self.n_samples + other.n_samples,
+            total,
+            self.sum_squared_weights + other.sum_squared_weights,
+            self.mean + share[..., None] * delta,
+            scatter,
+        )
+
+    def cov(self, bias: bool = False, ddof: float | None = None) -> Array:
+        """Return the covariance: the scatter over its divisor.
+
+        Parameters
+        ----------
+        bias : bool, default False
+            Whether `ddof` defaults to 0 instead of 1.
+        ddof : float, optional
+            Delta degrees of freedom; wins over `bias`.
+
+        Returns
+        -------
+        ndarray, shape (..., C, C)
+            Exactly symmetric (Hermitian) covariances, in the unit of the features squared.
+
+        Warns
+        -----
+        RuntimeWarning
+            If the divisor W - ddof V/W is not positive; it then counts as zero, as in `numpy.cov`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Moments(np.array([1.0, 3.0])).cov(ddof=0)
+        array([[1.]])
+        """
+        return self._normalised(_ddof(bias, ddof))
+
+    def _normalised(self, ddof: float) -> Array:
+        """Return scatter / divisor."""
+        divisor = self.divisor(ddof)
+        if (divisor <= 0).any():
+            warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=3)
+            divisor = np.maximum(divisor, 0)
+        return over_divisor(self.scatter, divisor)
+
+    def divisor(self, ddof: float = 1.0) -> Array:
+        """Return W - ddof V/W, what the scatter is divided by.
+
+        Parameters
+        ----------
+        ddof : float, default 1.0
+            Delta degrees of freedom.
+
+        Returns
+        -------
+        ndarray, shape (...)
+            N - ddof for a sample without weights.
+        """
+        w = self.sum_weights
+        # an empty sample has neither, and -ddof degrees of freedom
+        ratio = np.where(w > 0, self.sum_squared_weights, 1) / np.where(w > 0, w, 1)
+        return np.asarray(w - ddof * ratio)
+
+
+def cov(
+    observations: ArrayLike,
+    rowvar: bool = False,
+    bias: bool = False,
+    ddof: float | None = None,
+    aweights: ArrayLike | None = None,
+    *,
+    fweights: ArrayLike | None = None,
+    dtype: DTypeLike | None = None,
+) -> Array:
+    r"""Estimate covariances, of one sample or of each sample of a stack.
+
+    Up to two dimensions this is `numpy.cov` (with ``rowvar=False`` by default, as in anomalib);
+    with more, it is a loop of `numpy.cov` over the leading axes that never loses an axis.
+
+    Parameters
+    ----------
+    observations : array_like, shape (..., N, C)
+        N samples of C features, real or complex; ``(..., C, N)`` with ``rowvar=True``. A vector is
+        N samples of one feature.
+    rowvar : bool, default False
+        Whether the features are in rows and the samples in columns.
+    bias : bool, default False
+        Whether `ddof` defaults to 0 instead of 1.
+    ddof : float, optional
+        Delta degrees of freedom, any real number; wins over `bias`.
+    aweights : array_like, shape (N,) or (..., N), optional
+        Relative importance of each sample. A common factor changes nothing.
+    fweights : array_like of whole numbers, shape (N,) or (..., N), optional
+        How many times each sample counts: 3 is the same as the row three times.
+    dtype : dtype, optional
+        Of the result and of the computation, by default ``result_type(observations, float64)``.
+        Half precision is computed in single and rounded once.
+
+    Returns
+    -------
+    ndarray, shape (..., C, C)
+        Covariances in the unit of the features squared, exactly symmetric (Hermitian). Of an
+        `observations` with at most two dimensions and one feature, a 0-d array.
+
+    Raises
+    ------
+    ValueError
+        If weights are negative, not finite, all zero, fractional (`fweights`), or do not fit.
+    TypeError
+        If an argument is of the wrong kind.
+
+    Warns
+    -----
+    RuntimeWarning
+        If no degrees of freedom are left; the result is then inf or NaN, as in `numpy.cov`.
+
+    See Also
+    --------
+    Moments : The state it is computed from, which merges.
+
+    Notes
+    -----
+    With :math:`w = f a` and :math:`W = \sum w`,
+
+    .. math:: S = \frac{1}{W - \mathrm{ddof} \sum w a / W} \sum w (x - \bar x)(x - \bar x)^H .
+
+    NaN and inf are not refused: as in `numpy.cov` they spread to their row and column.
+
+    ========================================  ===================================
+    elsewhere                                 here
+    ========================================  ===================================
+    ``numpy.cov(x)``                          ``cov(x, rowvar=True)``
+    ``numpy.cov(x, rowvar=False)``            ``cov(x)``
+    ``[numpy.cov(y.T) for y in stack]``       ``cov(stack)``
+    ``torch.cov(x, correction=k)``            ``cov(x, rowvar=True, ddof=k)``
+    ``EmpiricalCovariance().fit(x)``          ``cov(x, ddof=0)``
+    R ``cov.wt(x, wt)$cov``                   ``cov(x, aweights=wt)``
+    ========================================  ===================================
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mvgauss import cov
+    >>> x = np.array([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])
+    >>> cov(x)
+    array([[4., 2.],
+           [2., 4.]])
+    >>> cov(np.stack([x, 10 * x]), ddof=0, fweights=[2, 1, 1])[1]
+    array([[275., 175.],
+           [175., 275.]])
+    """
+    ddof = _ddof(bias, ddof)
+    given = _checks.array("observations", observations, complex_ok=True)
+    x, weights, result = _door(given, rowvar, aweights, fweights, dtype)
+    *stack, n, c = x.shape
+    out = np.empty((*stack, c, c), result)
+
+    def kernel(x: Array, *w: Array) -> tuple[Array]:
+        return (of_block(x, *w, dtype=_working(result))._normalised(ddof),)
+
+    _blocks.over_stack(
+        kernel, tuple(stack), _operands(x, weights), [out], item_bytes=_item_bytes(n, c, result)
+    )
+    return out.reshape(()) if given.ndim <= 2 and c == 1 else out
+
+
+def over_divisor(scatter: Array, divisor: Array) -> Array:
+    """Return scatter / divisor; the parts of a complex one apart, which keeps it Hermitian."""
+    divisor = divisor.astype(scatter.real.dtype)[..., None, None]
+    if scatter.dtype.kind != "c":
+        return np.asarray(scatter / divisor)
+    result = np.empty_like(scatter)
+    result.real = scatter.real / divisor
+    result.imag = scatter.imag / divisor
+    return result
+
+
+def of_block(x: Array, w: Array | None = None, wa: Array | None = None, *, dtype: Any) -> Moments:
+    """Return the moments of one block: ``(B, N, C)`` observations, ``(B, N)`` weights w and w a.
+
+    A sample too long for the caches is taken in runs of rows, and their moments are merged.
+    """
+    b, n, c = x.shape
+    runs = _blocks.slices(n, b * c * np.dtype(dtype).itemsize)
+
+    def task(run: slice) -> Moments:
+        if w is None or wa is None:
+            return _of_run(x[:, run], None, None, dtype)
+        return _of_run(x[:, run], w[:, run], wa[:, run], dtype)
+
+    return reduce(Moments.merge, _blocks.results(task, runs or [slice(0, 0)]))
+
+
+def _of_run(x: Array, w: Array | None, wa: Array | None, dtype: Any) -> Moments:
+    """Return the moments of one run of rows: shift, centre, self-product."""
+    b, n, c = x.shape
+    # rows outermost: what leaves the layout of the input costs least, and BLAS takes any row stride
+    z = np.empty((n, b, c), dtype)
+    z[...] = x.swapaxes(0, 1)
+    if n == 0:
+        nothing = np.zeros(b)
+        return Moments._of_parts(n, nothing, nothing, np.zeros((b, c), dtype), _self_product(z))
+    if w is None or wa is None:
+        total = squared = np.full(b, float(n))
+        shift = z[0].copy()
+        z -= shift
+        offset = z.sum(axis=0) / n
+        z -= offset
+    else:
+        total, squared = w.sum(axis=1), wa.sum(axis=1)
+        shift = z[np.argmax(w > 0, axis=1), np.arange(b)]
+        z -= shift
+        v = w.T[..., None].astype(z.real.dtype)
+        # a run may have no weight at all; its offset is then 0, not 0/0
+        offset = (v * z).sum(axis=0) / np.where(total > 0, total, 1)[:, None].astype(v.dtype)
+        z -= offset
+        z *= np.sqrt(v)
+    return Moments._of_parts(n, total, squared, shift + offset, _self_product(z))
+
+
+def _self_product(z: Array) -> Array:
+    """Return sum(z_i conj(z_j)) over the first axis of ``(N, ..., C)``, symmetric to the last bit."""
+    if z.dtype.kind != "c":
+        a = np.moveaxis(z, 0, -2)
+        return np.asarray(np.matmul(a.swapaxes(-1, -2), a))
+    # real products of contiguous parts: only those are one BLAS call that knows the result's symmetry
+    a, b = np.moveaxis(z.real.copy(), 0, -2), np.moveaxis(z.imag.copy(), 0, -2)
+    cross = np.matmul(b.swapaxes(-1, -2), a)
+    result = np.empty(cross.shape, z.dtype)
+    result.real = np.matmul(a.swapaxes(-1, -2), a) + np.matmul(b.swapaxes(-1, -2), b)
+    result.imag = cross - cross.swapaxes(-1, -2)
+    return result
+
+
+@lru_cache
+def _triangle(c: int) -> tuple[Array, Array]:
+    """Return where the lower triangle lies in a flat matrix, and each entry in a flat triangle."""
+    rows, columns = np.tril_indices(c)
+    place = np.empty((c, c), np.intp)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return rows * c + columns, place.ravel()
+
+
+def pack(s: Array) -> Array:
+    """Return the lower triangles, ``(..., C(C+1)/2)``, of symmetric matrices: half the memory."""
+    c = s.shape[-1]
+    return s.reshape(*s.shape[:-2], c * c).take(_triangle(c)[0], axis=-1)
+
+
+def unpack(triangle: Array, c: int) -> Array:
+    """Return the symmetric matrices, ``(..., C, C)``, of lower triangles."""
+    return triangle.take(_triangle(c)[1], axis=-1).reshape(*triangle.shape[:-1], c, c)
+
+
+def _door(
+    observations: ArrayLike,
+    rowvar: bool,
+    aweights: ArrayLike | None,
+    fweights: ArrayLike | None,
+    dtype: DTypeLike | None,
+) -> tuple[Array, list[Array], np.dtype[Any]]:
+    """Check the arguments; return (..., N, C) observations, [w, w a] or [], the result's dtype."""
+    x = _checks.array("observations", observations, complex_ok=True)
+    rowvar = _checks.flag("rowvar", rowvar)
+    if dtype is None:
+        result = np.result_type(x.dtype, np.float64)
+    else:
+        result = _checks.inexact("dtype", dtype, kinds="fc")
+        if x.dtype.kind == "c" and result.kind != "c":
+            _checks.refuse("dtype", "a complex dtype for complex observations", str(result), TypeError)
+    if x.ndim < 2:
+        x = x.reshape(-1, 1)
+    elif rowvar:
+        x = x.swapaxes(-1, -2)
+    stack, n = x.shape[:-2], x.shape[-2]
+    if (aweights is None and fweights is None) or n == 0:
+        return x, [], result
+    w = np.ones(n)
+    if fweights is not None:
+        w = _checks.weights("fweights", fweights, stack, n, whole=True)
+    a = np.ones(n)
+    if aweights is not None:
+        a = _checks.weights("aweights", aweights, stack, n)
+        w = w * a
+        if not w.any(axis=-1).all():
+            _checks.refuse("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
+    return x, [w, w * a], result
+
+
+def _ddof(bias: bool, ddof: float | None) -> float:
+    """Return the degrees of freedom that `bias` and `ddof` stand for; `ddof` wins."""
+    bias = _checks.flag("bias", bias)
+    return float(not bias) if ddof is None else _checks.number("ddof", ddof)
+
+
+def _real(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the real dtype of the same precision, but at least double, for sums of weights."""
+    return np.result_type(np.empty(0, dtype).real.dtype, np.float64)
+
+
+def _working(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype to compute in: half is no precision for sums."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def _operands(x: Array, weights: list[Array]) -> list[tuple[Array, int]]:
+    """Return the operands of a walk, each with the number of its core axes."""
+    return [(x, 2), *((w, 1) for w in weights)]
+
+
+def _item_bytes(n: int, c: int, dtype: np.dtype[Any]) -> int:
+    """Return what the moments of one item work on."""
+    return (n + c) * c * dtype.itemsize

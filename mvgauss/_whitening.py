@@ -1,0 +1,363 @@
+"""Covariance -> factor, pseudo-inverse, rank, log pseudo-determinant; distances.
+
+Everything here is one decomposition and one decision: a whitener W with W^T W = pinv(S). The
+distance is the norm of W (x - mean), never negative; the pseudo-inverse is the self-product of W;
+rank and log pseudo-determinant belong to the same W, so they always agree.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mvgauss import _blocks, _checks
+from mvgauss._checks import Array
+
+__all__ = ["mahalanobis", "pinv"]
+
+#: The cheap road is taken where a bound on the smallest eigenvalue clears the cut-off by this factor.
+_MARGIN = 4.0
+
+#: Up to this size a Cholesky factor is computed elementwise over the stack, above by halving.
+_LEAF = 13
+
+
+class Whitening(NamedTuple):
+    """A stack of factors, and what was decided with them."""
+
+    factor: Array  #: (B, C, C), W with W^T W = pinv(S); rows of dropped directions are zero
+    rank: Array  #: (B,), how many eigenvalues lie above the cut-off
+    log_pdet: Array  #: (B,), the sum of their logarithms
+
+
+@overload
+def pinv(
+    covariance: ArrayLike, rtol: ArrayLike | None = ..., *, return_rank: Literal[False] = ...
+) -> Array: ...
+@overload
+def pinv(
+    covariance: ArrayLike, rtol: ArrayLike | None = ..., *, return_rank: Literal[True]
+) -> tuple[Array, Array]: ...
+@overload
+def pinv(
+    covariance: ArrayLike, rtol: ArrayLike | None = ..., *, return_rank: bool
+) -> Array | tuple[Array, Array]: ...
+def pinv(
+    covariance: ArrayLike, rtol: ArrayLike | None = None, *, return_rank: bool = False
+) -> Array | tuple[Array, Array]:
+    r"""Pseudo-invert symmetric positive semi-definite matrices.
+
+    Parameters
+    ----------
+    covariance : array_like, shape (..., C, C)
+        Real, symmetric, positive semi-definite up to rounding.
+    rtol : array_like, shape (...), optional
+        Eigenvalues at most `rtol` times the largest count as zero. By default C times the machine
+        epsilon of the data's dtype.
+    return_rank : bool, default False
+        Whether to return the ranks too.
+
+    Returns
+    -------
+    inv_covariance : ndarray, shape (..., C, C)
+        Pseudo-inverses, exactly symmetric, in the inverse of the covariance's unit. Of half and
+        single precision single, else double.
+    rank : ndarray of int, shape (...)
+        Number of eigenvalues above the cut-off. Only with ``return_rank=True``.
+
+    Raises
+    ------
+    ValueError
+        If a matrix is not square, finite, symmetric or positive semi-definite (beyond rounding:
+        half of the digits). The message names the first such matrix.
+    TypeError
+        If `covariance` is not an array of real numbers.
+
+    See Also
+    --------
+    mahalanobis : Distances from pseudo-inverses.
+
+    Notes
+    -----
+    One decision about what counts as zero serves the whole package. Where
+    :math:`\operatorname{tr} S^{-1}`, from a Cholesky factor, proves that every eigenvalue lies well
+    above the cut-off, the factor is used; elsewhere the eigenvalues decide, matrix by matrix. In
+    both cases the result is :math:`W^T W`. Everything is factored in double; the cut-off of matrices
+    in single precision is that of single, since their rounding errors are.
+
+    Unlike ``numpy.linalg.pinv(hermitian=True)`` a negative rounding error among the eigenvalues is
+    dropped whatever its size, never inverted, and the default cut-off follows the dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mvgauss import pinv
+    >>> pinv(np.array([[[4.0, 0.0], [0.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]]]), return_rank=True)
+    (array([[[0.25, 0.  ],
+            [0.  , 0.5 ]],
+    <BLANKLINE>
+           [[0.25, 0.25],
+            [0.25, 0.25]]]), array([2, 1]))
+    """
+    s = _square("covariance", covariance)
+    return_rank = _checks.flag("return_rank", return_rank)
+    stack, c = s.shape[:-2], s.shape[-1]
+    eps = float(np.finfo(_checks.precision(s.dtype)).eps)
+    tolerance = np.asarray(c * eps) if rtol is None else _tolerance(rtol, stack)
+    inverse = np.empty(s.shape, _checks.stored(s.dtype))
+    rank = np.empty(stack, np.intp)
+
+    def kernel(block: Array, tolerance: Array) -> tuple[Array, Array]:
+        w = whiten(symmetric("covariance", block, eps), tolerance, eps)
+        return self_product(w.factor), w.rank
+
+    _blocks.over_stack(kernel, stack, [(s, 2), (tolerance, 0)], [inverse, rank], item_bytes=4 * c * c * 8)
+    return (inverse, rank) if return_rank else inverse
+
+
+def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squared: bool = False) -> Array:
+    r"""Mahalanobis distances of samples from their Gaussian, or of stacks of samples from theirs.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., N, C) or (C,)
+        N samples for each item of the stack; a vector is a single sample.
+    mean : array_like, shape (..., C)
+        Means, in the unit of `x`.
+    inv_covariance : array_like, shape (..., C, C)
+        Inverse covariances, symmetric positive semi-definite. The leading axes of all three
+        broadcast.
+    squared : bool, default False
+        Whether to return squared distances instead.
+
+    Returns
+    -------
+    ndarray, shape (..., N)
+        Distances in standard deviations, at least 0; of a single sample, shape (...).
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a number is not finite, or an inverse covariance is not symmetric or
+        has a negative eigenvalue beyond rounding. The message names the first such item.
+    TypeError
+        If an argument is not an array of real numbers.
+
+    See Also
+    --------
+    pinv : Inverse covariances from covariances.
+
+    Notes
+    -----
+    :math:`d = \lVert U (x - \mu) \rVert` with :math:`U^T U = \Sigma^{-1}`: a sum of squares, so never
+    negative, unlike the quadratic form. SciPy and anomalib return the root as well, scikit-learn the
+    square.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from mvgauss import mahalanobis
+    >>> mahalanobis([[3.0, 4.0], [0.0, 2.0]], [0.0, 0.0], np.eye(2))
+    array([5., 2.])
+    >>> mahalanobis([3.0, 4.0], [0.0, 0.0], np.diag([4.0, 1.0]), squared=True)
+    array(52.)
+    """
+    given = _checks.array("x", x)
+    mu = _checks.array("mean", mean)
+    p = _square("inv_covariance", inv_covariance)
+    squared = _checks.flag("squared", squared)
+    c = p.shape[-1]
+    if given.ndim == 0 or given.shape[-1] != c:
+        _checks.refuse("x", f"shape (..., N, {c}) as inv_covariance is {p.shape}", given.shape)
+    if mu.ndim == 0 or mu.shape[-1] != c:
+        _checks.refuse("mean", f"shape (..., {c}) as inv_covariance is {p.shape}", mu.shape)
+    many = given if given.ndim > 1 else given[None]
+    shapes = many.shape[:-2], mu.shape[:-1], p.shape[:-2]
+    try:
+        stack = np.broadcast_shapes(*shapes)
+    except ValueError:
+        _checks.refuse(
+            "x, mean, inv_covariance",
+            "stack axes that broadcast, samples of x in its last axis but one",
+            f"stacks {shapes[0]}, {shapes[1]} and {shapes[2]}",
+        )
+    _checks.finite("x", given)
+    _checks.finite("mean", mu)
+    eps = float(np.finfo(_checks.precision(p.dtype)).eps)
+    root = np.empty(p.shape, np.float64)
+    _blocks.over_stack(
+        lambda block: (_root(symmetric("inv_covariance", block, eps), eps),),
+        p.shape[:-2],
+        [(p, 2)],
+        [root],
+        item_bytes=4 * c * c * 8,
+    )
+    result = np.empty((*stack, many.shape[-2]), _checks.stored(np.result_type(given, mu, p)))
+    _blocks.over_stack(
+        lambda x, mu, root: (distances(x, mu, root, squared),),
+        stack,
+        [(many, 2), (mu, 1), (root, 2)],
+        [result],
+        item_bytes=(2 * many.shape[-2] + c) * c * 8,
+    )
+    return result if given.ndim > 1 else result[..., 0]
+
+
+def distances(x: Array, mean: Array, factor: Array, squared: bool = False) -> Array:
+    """Return |W (x - mean)| of a block: x ``(B, N, C)``, mean ``(B, C)``, W ``(B, C, C)``."""
+    z = np.empty((x.shape[1], x.shape[0], x.shape[2]), factor.dtype)
+    z[...] = x.swapaxes(0, 1)
+    z -= mean
+    y = np.matmul(z.swapaxes(0, 1), factor.swapaxes(1, 2))
+    result: Array = np.vecdot(y, y)
+    return result if squared else np.sqrt(result, out=result)
+
+
+def whiten(s: Array, rtol: Array, eps: float) -> Whitening:
+    """Factor a block of covariances ``(B, C, C)`` of precision `eps`: the one decision.
+
+    The Cholesky road needs a proof that all eigenvalues clear the cut-off: the largest is at most
+    |S|, the inverse of the smallest at most |S^-1| = |W^T W| <= |W|^2, in the Frobenius norm. The
+    last is cheapest, so it is tried first.
+    """
+    c = s.shape[-1]
+    cut = np.broadcast_to(np.maximum(rtol, c * np.finfo(s.dtype).eps), len(s))
+    with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
+        w = _inverse_cholesky(s)
+        log_pdet = -2 * np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
+        inverse_norm = _norm(w) ** 2
+        proven = _norm(s) * inverse_norm * cut * _MARGIN < 1
+        if (open_ := np.flatnonzero(~proven & (inverse_norm < np.inf))).size:
+            inverse_norm = _norm(self_product(w[open_]))
+            proven[open_] = _norm(s[open_]) * inverse_norm * cut[open_] * _MARGIN < 1
+    rank = np.full(len(s), c)
+    unproven = np.flatnonzero(~proven)
+    if unproven.size:
+        values, vectors = np.linalg.eigh(s[unproven])
+        rtol = np.broadcast_to(rtol, len(s))[unproven, None]
+        keep = values > rtol * _largest("covariance", values, unproven, eps)
+        scale = np.sqrt(1 / np.where(keep, values, np.inf))
+        w[unproven] = scale[:, :, None] * vectors.swapaxes(1, 2)
+        rank[unproven] = keep.sum(axis=1)
+        log_pdet[unproven] = np.log(np.where(keep, values, 1)).sum(axis=1, dtype=np.float64)
+    return Whitening(w, rank, log_pdet)
+
+
+def self_product(w: Array) -> Array:
+    """Return W^T W of a block of factors, symmetric to the last bit."""
+    return np.asarray(np.matmul(w.swapaxes(-1, -2), w))
+
+
+def symmetric(name: str, s: Array, eps: float) -> Array:
+    """Refuse matrices that are not finite and symmetric up to rounding; return them symmetric.
+
+    "Up to rounding" is half of the digits of their precision.
+    """
+    s = s.astype(np.float64, copy=False)
+    t = s.swapaxes(-1, -2)
+    if (s == t).all():
+        return s
+    size = np.abs(s).max(axis=(1, 2))
+    if not np.isfinite(size).all():
+        raise _checks.BadItem(int(np.argmin(np.isfinite(size))), name, "finite numbers", "NaN or inf")
+    off = np.abs(s - t).max(axis=(1, 2))
+    if (bad := off > math.sqrt(eps) * size).any():
+        item = int(np.argmax(bad))
+        raise _checks.BadItem(item, name, "symmetric matrices", f"asymmetry {off[item]:.3g}")
+    return (s + t) / 2
+
+
+def _root(p: Array, eps: float) -> Array:
+    """Return U with U^T U = P for a block of positive semi-definite matrices."""
+    try:
+        return np.asarray(np.linalg.cholesky(p).swapaxes(1, 2))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(p)
+        _largest("inv_covariance", values, np.arange(len(p)), eps)
+        return np.asarray(np.sqrt(np.maximum(values, 0))[:, :, None] * vectors.swapaxes(1, 2))
+
+
+def _norm(s: Array) -> Array:
+    """Return the Frobenius norms of a block of matrices."""
+    flat = s.reshape(len(s), -1)
+    return np.asarray(np.sqrt(np.vecdot(flat, flat)))
+
+
+def _largest(name: str, values: Array, items: Array, eps: float) -> Array:
+    """Return the largest eigenvalues, ``(B, 1)``; refuse negative ones that are no rounding."""
+    top = np.maximum(values[:, -1:], 0)
+    bad = values[:, 0] < -math.sqrt(eps) * np.abs(values).max(axis=1)
+    if bad.any():
+        first = int(np.argmax(bad))
+        low = f"the eigenvalue {values[first, 0]:.3g}"
+        raise _checks.BadItem(int(items[first]), name, "positive semi-definite matrices", low)
+    return top
+
+
+def _inverse_cholesky(s: Array) -> Array:
+    """Return L^-1 of S = L L^T for a block; NaN or inf where S is not positive definite.
+
+    By halves, so that nearly all work is stacked matrix products:
+    L21 = S21 L11^-T, S22 - L21 L21^T = L22 L22^T, (L^-1)21 = -L22^-1 L21 L11^-1.
+    """
+    w = np.zeros_like(s, order="C")
+    _fill_inverse_cholesky(s, w)
+    return w
+
+
+def _fill_inverse_cholesky(s: Array, w: Array) -> None:
+    """Write L^-1 into the zeros `w`."""
+    c = s.shape[-1]
+    if c <= _LEAF:
+        w[...] = _leaf_inverse_cholesky(s)
+        return
+    h = c - c // 2
+    top, bottom = w[:, :h, :h], w[:, h:, h:]
+    _fill_inverse_cholesky(s[:, :h, :h], top)
+    l21 = np.matmul(s[:, h:, :h], top.swapaxes(1, 2))
+    _fill_inverse_cholesky(s[:, h:, h:] - np.matmul(l21, l21.swapaxes(1, 2)), bottom)
+    np.matmul(bottom, np.matmul(l21, top), out=w[:, h:, :h])
+    np.negative(w[:, h:, :h], out=w[:, h:, :h])
+
+
+def _leaf_inverse_cholesky(s: Array) -> Array:
+    """Return L^-1 by elimination, elementwise over the block, which is the innermost axis."""
+    a = s.transpose(1, 2, 0).copy()
+    w = np.zeros_like(a)
+    for j in range(len(a)):
+        w[j, j] = 1
+        w[j, : j + 1] /= np.sqrt(a[j, j])
+        column = a[j + 1 :, j] / np.sqrt(a[j, j])
+        a[j + 1 :, j + 1 :] -= column[:, None] * column
+        w[j + 1 :, : j + 1] -= column[:, None] * w[j, : j + 1]
+    return w.transpose(2, 0, 1)
+
+
+def _square(name: str, value: ArrayLike) -> Array:
+    """Return an array of square matrices."""
+    s = _checks.array(name, value)
+    if s.ndim < 2 or s.shape[-1] != s.shape[-2]:
+        _checks.refuse(name, "square matrices, shape (..., C, C)", f"shape {s.shape}")
+    return s
+
+
+def _tolerance(rtol: ArrayLike, stack: tuple[int, ...]) -> Array:
+    """Return relative cut-offs that broadcast to the stack."""
+    result = _checks.array("rtol", rtol)
+    _checks.finite("rtol", result)
+    if (result < 0).any():
+        _checks.refuse("rtol", "numbers >= 0", f"{result.min()}")
+    _checks.fits_stack("rtol", result.shape, stack)
+    return result
+
+
+def of_inverse(p: Array, dtype: np.dtype[Any]) -> Whitening:
+    """Factor a block of inverse covariances ``(B, C, C)`` given in `dtype`."""
+    eps = float(np.finfo(_checks.precision(dtype)).eps)
+    p = symmetric("inv_covariance", p, eps)
+    root = _root(p, eps)
+    w = whiten(p, np.asarray(p.shape[-1] * eps), eps)
+    return Whitening(root, w.rank, -w.log_pdet)
