@@ -86,6 +86,45 @@ class _OneBlasThread:
 
 one_blas_thread = _OneBlasThread()
 
+
+class _Scratch(threading.local):
+    """One set of buffers for each thread, only while it walks: new memory is dearer than old."""
+
+    buffers: dict[tuple[str, Any], Array] | None = None
+
+
+_scratch = _Scratch()
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return uninitialised memory for the running block, which may not outlive it.
+
+    The blocks that a thread works on share it, by name; outside of a walk it is simply new.
+    """
+    if _scratch.buffers is None:
+        return np.empty(shape, dtype)
+    size = math.prod(shape)
+    buffer = _scratch.buffers.get((name, dtype))
+    if buffer is None or buffer.size < size:
+        buffer = _scratch.buffers[name, dtype] = np.empty(size, dtype)
+    return buffer[:size].reshape(shape)
+
+
+@contextmanager
+def _scratch_memory() -> Iterator[None]:
+    """Let this thread keep its scratch memory from block to block."""
+    outer, _scratch.buffers = _scratch.buffers, {}
+    try:
+        yield
+    finally:
+        _scratch.buffers = outer
+
+
+def _start_scratch() -> None:
+    """Let a new worker keep its scratch memory until it ends."""
+    _scratch.buffers = {}
+
+
 _inside = contextvars.ContextVar("inside a walk on threads", default=False)
 
 
@@ -117,7 +156,7 @@ def results(
                 advance()
             return
         ahead: deque[Future[T]] = deque()
-        with ThreadPoolExecutor(threads, "mvgauss") as pool:
+        with ThreadPoolExecutor(threads, "mvgauss", _start_scratch) as pool:
             try:
                 for part in parts:
                     ahead.append(pool.submit(_task_context().run, task, part))
@@ -187,7 +226,8 @@ def over_stack(
             assert out is not None
             out[part] = answer
 
-    run(task, slices(length, item_bytes, least=least), n_jobs=n_jobs, progress=progress)
+    with _scratch_memory():  # for a walk in this thread
+        run(task, slices(length, item_bytes, least=least), n_jobs=n_jobs, progress=progress)
 
 
 def _reader(a: Array, core: int, stack: tuple[int, ...]) -> Callable[[slice], Array]:

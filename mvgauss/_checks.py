@@ -63,15 +63,17 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     return result
 
 
-def finite(name: str, value: Array) -> None:
-    """Refuse an array with a NaN or an infinity, naming the first."""
+def finite(name: str, value: Array, start: int = 0) -> None:
+    """Refuse an array with a NaN or an infinity, naming the first; `start` is that of its axis 0."""
     # along the first axis, so that a large array needs no mask of its own size
     for lead, part in enumerate(value) if value.ndim > 1 else [(None, value)]:
         bad = ~np.isfinite(part)
         if bad.any():
             index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), np.shape(part)))
             index = index if lead is None else (lead, *index)
-            refuse(name, "finite numbers", f"{value[index]} at index {index}")
+            got = value[index]
+            index = (index[0] + start, *index[1:]) if index else index
+            refuse(name, "finite numbers", f"{got} at index {index}")
 
 
 def number(name: str, value: object, *, low: float = -math.inf, above: bool = False) -> float:

@@ -1,38 +1,74 @@
-"""What a fitted model keeps: the moments of a grid of patches, and the factor made from them.
+"""What a fitted model keeps: the moments of a grid of patches, and the factors made from them.
 
-Nothing in here changes but that the factor, once computed, is kept.
+A `Fitted` never changes, but that its factors, once made, are kept. New data make a new one.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from mvgauss import _blocks, _moments, _shrinkage, _whitening
+from mvgauss import _blocks, _checks, _moments, _shrinkage, _whitening
 from mvgauss._checks import Array
-from mvgauss._whitening import Whitening
+from mvgauss._moments import Moments
+from mvgauss._shrinkage import Regularisation
 
-#: One factorisation at a time is enough, and each is done once, whoever asks first.
+#: Neighbouring patches share cache lines of a channel-first embedding: fewer would waste reads.
+LEAST_PATCHES = 32
+
+#: One model makes its factors at a time, and once, whoever asks first.
 _factoring = threading.Lock()
 
 
-@dataclass
+class NotFiniteError(ArithmeticError):
+    """A block has a NaN or an infinity, or numbers too large to square."""
+
+
+class Walk(NamedTuple):
+    """How blocks are walked: `n_jobs` and the text of a progress bar, see `_blocks`."""
+
+    n_jobs: int | None = None
+    progress: str | None = None
+
+
+FREELY = Walk()
+
+
+class Factors(NamedTuple):
+    """The stacked factors of P patches."""
+
+    factor: Array  #: (P, C, C)
+    rank: Array  #: (P,)
+    log_pdet: Array  #: (P,)
+    shrinkage: Array  #: (P,), the intensities that were used
+
+    @classmethod
+    def empty(cls, p: int, c: int, dtype: np.dtype[Any]) -> Factors:
+        """Return room for the factors of P patches."""
+        return cls(np.empty((p, c, c), dtype), np.empty(p, np.intp), np.empty(p), np.empty(p))
+
+
+@dataclass(frozen=True)
 class Fitted:
     """P Gaussians of C features each."""
 
     grid: tuple[int, ...] | None  #: the shape of the grid; None for any of P patches
-    dtype: np.dtype[Any]  #: of results and of the factor
+    dtype: np.dtype[Any]  #: of results and of the factors
     mean: Array  #: (P, C), in the dtype of the computation
+    how: Regularisation = field(default_factory=Regularisation)
     n_samples: int = 0
     sum_weights: float = 0.0
     sum_squared_weights: float = 0.0
-    scatter: Array | None = None  #: (P, C(C+1)/2), lower triangles; None without samples
-    ddof: float = 1.0
-    reg_covar: float = 0.0
-    whitening: Whitening | None = None  #: made when first needed
+    weighted: bool = False
+    scatter: Array | None = None  #: (P, C(C+1)/2), lower triangles; None where the moments are gone
+    third: Array | None = None  #: (P, C), see `Moments`
+    fourth: Array | None = None  #: (P,)
+    factors: Factors | None = None  #: made when first needed
 
     @property
     def n_patches(self) -> int:
@@ -45,85 +81,345 @@ class Fitted:
         return int(self.mean.shape[1])
 
     @property
-    def item_bytes(self) -> int:
-        """Return what algebra on the matrices of one patch works on."""
-        return 4 * self.n_features**2 * 8
+    def working(self) -> np.dtype[Any]:
+        """Return the dtype of the computation."""
+        return self.mean.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all arrays that are kept."""
+        arrays = (self.mean, self.scatter, self.third, self.fourth, *(self.factors or ()))
+        return sum(a.nbytes for a in arrays if a is not None)
 
     @classmethod
     def identity(cls, n_features: int, n_patches: int, dtype: np.dtype[Any]) -> Self:
         """Return Gaussians of mean zero and identity covariance."""
         eye = np.broadcast_to(np.eye(n_features, dtype=dtype), (n_patches, n_features, n_features))
-        whitening = Whitening(eye, np.full(n_patches, n_features), np.zeros(n_patches))
-        return cls(None, dtype, np.zeros((n_patches, n_features)), whitening=whitening)
+        p = n_patches
+        factors = Factors(eye, np.full(p, n_features), np.zeros(p), np.zeros(p))
+        return cls(None, dtype, np.zeros((n_patches, n_features)), factors=factors)
 
     @classmethod
     def from_inverse(cls, mean: Array, inverse: Array, dtype: np.dtype[Any]) -> Self:
         """Return Gaussians of given means ``(P, C)`` and inverse covariances ``(P, C, C)``."""
         p, c = mean.shape
-        w = Whitening(np.empty((p, c, c), dtype), np.empty(p, np.intp), np.empty(p))
+        factors = Factors.empty(p, c, dtype)
+        factors.shrinkage[:] = 0
         _blocks.over_stack(
             lambda block: _whitening.of_inverse(block, inverse.dtype),
             (p,),
             [(inverse, 2)],
-            w,
-            item_bytes=4 * c * c * 8,
+            factors[:3],
+            item_bytes=c * c * 8,
         )
-        return cls(None, dtype, mean.astype(np.float64), whitening=w)
+        return cls(None, dtype, mean.astype(np.float64), factors=factors)
 
-    def estimate(self, triangle: Array) -> Array:
-        """Return the regularised covariances of a block of packed scatters."""
-        divisor = self.sum_weights - self.ddof * self.sum_squared_weights / self.sum_weights
-        s = _moments.unpack(triangle, self.n_features)
-        s /= divisor
-        return _shrinkage.regularised(s, self.reg_covar)
+    @classmethod
+    def of_samples(
+        cls,
+        x: Array,
+        weights: Array | None,
+        *,
+        working: np.dtype[Any],
+        dtype: np.dtype[Any],
+        how: Regularisation,
+        base: Fitted | None = None,
+        factors: bool = False,
+        walk: Walk = FREELY,
+    ) -> Self:
+        """Return the model of samples ``(*grid, N, C)``, with those of `base`.
 
-    def whitened(self, n_jobs: int | None = None, progress: str | None = None) -> Whitening:
+        In one walk: moments, merged with those of `base`, and, if asked for, the factors.
+        """
+        *grid, n, c = x.shape
+        p = math.prod(grid)
+        total, squared = float(n), float(n)
+        if weights is not None:
+            total, squared = float(weights.sum()), float((weights * weights).sum())
+        fourth = how.needs_fourth
+        new = cls(
+            grid=tuple(grid),
+            dtype=dtype,
+            mean=np.empty((p, c), working),
+            how=how,
+            n_samples=n + (base.n_samples if base else 0),
+            sum_weights=total + (base.sum_weights if base else 0),
+            sum_squared_weights=squared + (base.sum_squared_weights if base else 0),
+            weighted=weights is not None or (base is not None and base.weighted),
+            scatter=np.empty((p, c * (c + 1) // 2), working),
+            third=np.empty((p, c), working) if fourth else None,
+            fourth=np.empty(p, working) if fourth else None,
+            factors=Factors.empty(p, c, dtype) if factors else None,
+        )
+        if factors:
+            new.refuse_unsolvable()
+        given = [] if weights is None else [weights, weights * weights]
+
+        def kernel(x: Array, *rest: Array) -> tuple[Array, ...]:
+            w, old = rest[: len(given)], rest[len(given) :]
+            with np.errstate(all="ignore"):
+                m = _moments.of_block(x, *w, dtype=working, fourth=fourth)
+            if not np.isfinite(np.diagonal(m.scatter, axis1=1, axis2=2)).all():
+                raise NotFiniteError
+            if base is not None:
+                m = base.moments(*old)._absorb(m)
+            return new._answers(m)
+
+        _blocks.over_stack(
+            kernel,
+            tuple(grid),
+            [
+                (x, 2),
+                *((w, 1) for w in given),
+                *((a.reshape(*grid, *a.shape[1:]), a.ndim - 1) for a in (base._kept() if base else ())),
+            ],
+            [a.reshape(*grid, *a.shape[1:]) for a in (*new._kept(), *(new.factors or ()))],
+            item_bytes=max(n, c) * c * working.itemsize,
+            least=LEAST_PATCHES,
+            n_jobs=walk.n_jobs,
+            progress=walk.progress,
+        )
+        return new
+
+    def merged(self, other: Fitted, walk: Walk = FREELY) -> Self:
+        """Return the model of both samples."""
+        new = replace(
+            self,
+            mean=np.empty_like(self.mean),
+            n_samples=self.n_samples + other.n_samples,
+            sum_weights=self.sum_weights + other.sum_weights,
+            sum_squared_weights=self.sum_squared_weights + other.sum_squared_weights,
+            weighted=self.weighted or other.weighted,
+            scatter=np.empty_like(self.scatter),
+            third=None if self.third is None else np.empty_like(self.third),
+            fourth=None if self.fourth is None else np.empty_like(self.fourth),
+            factors=None,
+        )
+        kept = self._kept()
+
+        def kernel(*blocks: Array) -> tuple[Array, ...]:
+            mine, theirs = blocks[: len(kept)], blocks[len(kept) :]
+            # the scratch memory of the one is done with before the other is unpacked
+            m = self.moments(*mine)
+            m.scatter = m.scatter.copy()
+            return new._answers(m._absorb(other.moments(*theirs)))
+
+        _blocks.over_stack(
+            kernel,
+            (self.n_patches,),
+            [(a, a.ndim - 1) for a in (*kept, *other._kept())],
+            new._kept(),
+            item_bytes=self._item_bytes,
+            n_jobs=walk.n_jobs,
+            progress=walk.progress,
+        )
+        return new
+
+    def moments(self, mean: Array, scatter: Array, *fourth: Array) -> Moments:
+        """Return the moments of a block of what is kept."""
+        ones = np.ones(len(mean))
+        c = mean.shape[1]
+        m = Moments._of_parts(
+            self.n_samples,
+            self.sum_weights * ones,
+            self.sum_squared_weights * ones,
+            mean,
+            _moments.unpack(scatter, c),
+        )
+        if fourth:
+            m.third, m.fourth = fourth
+        return m
+
+    def made(self, walk: Walk = FREELY) -> Factors:
         """Return the factors of all patches, from the first call on the same ones."""
         with _factoring:
-            if self.whitening is None:
-                p, c = self.mean.shape
-                w = Whitening(np.empty((p, c, c), self.dtype), np.empty(p, np.intp), np.empty(p))
-                scatter = self._scatter()
-                eps = float(np.finfo(scatter.dtype).eps)
-                _blocks.over_stack(
-                    lambda block: _whitening.whiten(self.estimate(block), np.asarray(c * eps), eps),
-                    (p,),
-                    [(scatter, 1)],
-                    w,
-                    item_bytes=self.item_bytes,
-                    n_jobs=n_jobs,
-                    progress=progress,
-                )
-                self.whitening = w
-            return self.whitening
+            if self.factors is None:
+                self.refuse_unsolvable()
+                factors = Factors.empty(self.n_patches, self.n_features, self.dtype)
+                self._per_patch(lambda *kept: self._factored(self.moments(*kept)), factors, walk)
+                object.__setattr__(self, "factors", factors)
+            assert self.factors is not None
+            return self.factors
 
-    def covariance(self, n_jobs: int | None = None) -> Array:
-        """Return the regularised covariances, ``(P, C, C)``."""
+    def refuse_unsolvable(self) -> None:
+        """Refuse to make a covariance of too few samples, or a shrinkage that weights forbid."""
+        w, v = self.sum_weights, self.sum_squared_weights
+        if not w or w - self.how.ddof * v / w <= 0:
+            worth = f", worth {w * w / v:.3g} after sample_weight" if self.weighted and v else ""
+            _checks.refuse(
+                "embedding",
+                f"more samples than ddof = {self.how.ddof:g} to estimate a covariance",
+                f"{self.n_samples} sample{'s'[: self.n_samples != 1]}{worth}",
+            )
+        if self.how.shrinkage is not None and self.weighted:
+            _shrinkage.refuse_weights(self.how)
+
+    def refuse_without_moments(self) -> None:
+        """Refuse to go on from a model that has parameters only."""
         if self.scatter is None:
-            return _whitening.pinv(self.inv_covariance(n_jobs))
-        return self._per_patch(self.estimate, self._scatter(), 1, n_jobs)
+            raise ValueError(
+                "this model cannot go on fitting: expected its moments, got none; it was made from "
+                "parameters, or saved with resumable=False"
+            )
 
-    def inv_covariance(self, n_jobs: int | None = None) -> Array:
-        """Return the inverse covariances, ``(P, C, C)``: the self-products of the factors."""
-        return self._per_patch(
-            lambda w: _whitening.self_product(w.astype(np.float64)), self.whitened(n_jobs).factor, 2, n_jobs
+    def regularised(self, how: Regularisation) -> Self:
+        """Return the same moments under another regularisation."""
+        if how == self.how:
+            return self
+        if how.needs_fourth and self.fourth is None:
+            _checks.refuse(
+                "shrinkage",
+                "one that can be estimated from the moments of this model",
+                f"{how.shrinkage!r}, for which it must be set before the first fit",
+            )
+        return replace(self, how=how, factors=None)
+
+    def without_moments(self, walk: Walk = FREELY) -> Self:
+        """Return the same Gaussians as parameters only."""
+        return replace(self, factors=self.made(walk), scatter=None, third=None, fourth=None)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return what makes this model again: plain values, and arrays."""
+        values = {
+            "grid": self.grid,
+            "dtype": self.dtype.name,
+            "how": self.how,
+            "n_samples": self.n_samples,
+            "sum_weights": self.sum_weights,
+            "sum_squared_weights": self.sum_squared_weights,
+            "weighted": self.weighted,
+        }
+        arrays = {"mean": self.mean, "scatter": self.scatter, "third": self.third, "fourth": self.fourth}
+        arrays |= {} if self.factors is None else self.factors._asdict()
+        return values, {name: a for name, a in arrays.items() if a is not None}
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any], arrays: dict[str, Array]) -> Self:
+        """Return the model that `state` describes; refuse what does not fit together."""
+        grid = values["grid"]
+        dtype = np.dtype(values["dtype"])
+        self = cls(
+            grid=None if grid is None else tuple(_checks.integer("grid", n, low=1) for n in grid),
+            dtype=dtype,
+            mean=arrays["mean"],
+            how=Regularisation.checked(*values["how"]),
+            n_samples=_checks.integer("n_samples", values["n_samples"], low=0),
+            sum_weights=_checks.number("sum_weights", values["sum_weights"], low=0),
+            sum_squared_weights=_checks.number("sum_squared_weights", values["sum_squared_weights"], low=0),
+            weighted=_checks.flag("weighted", values["weighted"]),
+            scatter=arrays.get("scatter"),
+            third=arrays.get("third"),
+            fourth=arrays.get("fourth"),
+            factors=Factors(*(arrays[name] for name in Factors._fields)) if "factor" in arrays else None,
         )
+        if self.mean.ndim != 2:
+            _checks.refuse("mean", "shape (P, C)", f"{self.mean.shape}")
+        (p, c), working = self.mean.shape, self.working
+        real = np.dtype(np.float64)
+        for name, shape, kind in (
+            ("scatter", (p, c * (c + 1) // 2), working),
+            ("third", (p, c), working),
+            ("fourth", (p,), working),
+            ("factor", (p, c, c), dtype),
+            ("rank", (p,), np.dtype(np.intp)),
+            ("log_pdet", (p,), real),
+            ("shrinkage", (p,), real),
+        ):
+            a = arrays.get(name)
+            if a is not None and (a.shape != shape or a.dtype != kind):
+                _checks.refuse(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
+        if self.grid is not None and math.prod(self.grid) != p:
+            _checks.refuse("grid", f"{p} patches", f"{self.grid}")
+        if self.scatter is None and self.factors is None:
+            _checks.refuse("file", "moments or factors", "neither")
+        return self
 
-    def _per_patch(self, kernel: Any, operand: Array, core: int, n_jobs: int | None) -> Array:
-        """Apply a kernel that gives one matrix for each patch."""
+    def covariance(self, walk: Walk = FREELY) -> Array:
+        """Return the regularised covariances, ``(P, C, C)``."""
+        p, c = self.mean.shape
+        if self.scatter is None:
+            return _whitening.pinv(self.inv_covariance(walk))
+        self.refuse_unsolvable()
+        result = np.empty((p, c, c), self.dtype)
+        self._per_patch(lambda *kept: _shrinkage.estimate(self.moments(*kept), self.how)[:1], [result], walk)
+        return result
+
+    def inv_covariance(self, walk: Walk = FREELY) -> Array:
+        """Return the inverse covariances, ``(P, C, C)``: the self-products of the factors."""
         p, c = self.mean.shape
         result = np.empty((p, c, c), self.dtype)
         _blocks.over_stack(
-            lambda block: (kernel(block),),
+            lambda w: (_whitening.self_product(w.astype(np.float64)),),
             (p,),
-            [(operand, core)],
+            [(self.made(walk).factor, 2)],
             [result],
-            item_bytes=self.item_bytes,
-            n_jobs=n_jobs,
+            item_bytes=c * c * 8,
+            n_jobs=walk.n_jobs,
         )
         return result
 
-    def _scatter(self) -> Array:
-        """Return the packed scatters; asked for only where there are some."""
-        assert self.scatter is not None
-        return self.scatter
+    def distances(self, x: Array, out: Array, *, squared: bool, walk: Walk = FREELY) -> None:
+        """Write the distances ``(M, *grid)`` of samples ``(*grid, M, C)`` into `out`."""
+        *grid, m, c = x.shape
+        factor = self.made(walk).factor
+        mean = self.mean.astype(self.dtype)
+        # what the mean loses in the dtype of the result, which large offsets would make felt
+        rest = (self.mean - mean).astype(self.dtype)
+
+        def kernel(x: Array, mean: Array, rest: Array, factor: Array) -> tuple[Array]:
+            with np.errstate(all="ignore"):
+                d = _whitening.distances(x, mean, factor, squared, rest)
+            if not np.isfinite(d).all():
+                raise NotFiniteError
+            return (d,)
+
+        _blocks.over_stack(
+            kernel,
+            tuple(grid),
+            [
+                (x, 2),
+                (mean.reshape(*grid, c), 1),
+                (rest.reshape(*grid, c), 1),
+                (factor.reshape(*grid, c, c), 2),
+            ],
+            [np.moveaxis(out, 0, -1)],
+            item_bytes=(2 * m + c) * c * self.dtype.itemsize,
+            least=LEAST_PATCHES,
+            n_jobs=walk.n_jobs,
+            progress=walk.progress,
+        )
+
+    @property
+    def _item_bytes(self) -> int:
+        """Return what algebra on the matrix of one patch works on."""
+        return self.n_features**2 * self.mean.itemsize
+
+    def _kept(self) -> list[Array]:
+        """Return the arrays of the moments, patches first."""
+        return [a for a in (self.mean, self.scatter, self.third, self.fourth) if a is not None]
+
+    def _answers(self, m: Moments) -> tuple[Array, ...]:
+        """Return what is kept of a block's moments, and the factors if this model is to have them."""
+        fourth = () if m.third is None or m.fourth is None else (m.third, m.fourth)
+        kept = (m.mean, _moments.pack(m.scatter), *fourth)
+        return kept if self.factors is None else (*kept, *self._factored(m))
+
+    def _factored(self, m: Moments) -> Factors:
+        """Return the factors of a block."""
+        eps = float(np.finfo(m.scatter.dtype).eps)
+        sigma, rho = _shrinkage.estimate(m, self.how)
+        return Factors(*_whitening.whiten(sigma, np.asarray(m.mean.shape[1] * eps), eps), rho)
+
+    def _per_patch(
+        self, kernel: Callable[..., tuple[Array, ...]], outputs: list[Array] | Factors, walk: Walk
+    ) -> None:
+        """Apply a kernel to blocks of the moments."""
+        _blocks.over_stack(
+            kernel,
+            (self.n_patches,),
+            [(a, a.ndim - 1) for a in self._kept()],
+            outputs,
+            item_bytes=self._item_bytes,
+            n_jobs=walk.n_jobs,
+            progress=walk.progress,
+        )

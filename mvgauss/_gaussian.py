@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _blocks, _checks, _files, _moments, _whitening
+from mvgauss import _checks, _files
 from mvgauss._checks import Array
-from mvgauss._fitted import Fitted
+from mvgauss._embedding import Embedding
+from mvgauss._fitted import Fitted, NotFiniteError, Walk
 from mvgauss._moments import cov
-from mvgauss._whitening import Whitening
+from mvgauss._shrinkage import Regularisation, refuse_weights
 
 __all__ = ["MultiVariateGaussian"]
 
-#: Neighbouring patches share cache lines of a channel-first embedding: fewer would waste reads.
-_LEAST_PATCHES = 32
+#: Fitting calls on one model wait for each other; the locks live beside the models, which are
+#: copied and pickled as plain objects.
+_locks: WeakKeyDictionary[MultiVariateGaussian, threading.Lock] = WeakKeyDictionary()
+_locks_lock = threading.Lock()
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -44,6 +50,9 @@ class MultiVariateGaussian:
         Ridge added to the diagonal of every covariance, in the unit of the features squared. 0.01 is
         that of anomalib up to 1.2 and of the PaDiM paper; 0.01001 that of anomalib 2. With 0, the
         pseudo-inverse takes over where a covariance is singular.
+    shrinkage : float in [0, 1], "oas" or "ledoit_wolf", optional
+        Intensity of the shrinkage towards a multiple of the identity, or how to estimate it for each
+        patch. Not with `sample_weight`.
     ddof : float, default 1
         Delta degrees of freedom of the covariances.
     feature_axis : int, default 1
@@ -52,6 +61,11 @@ class MultiVariateGaussian:
         ``float32`` or ``float64``, to compute and to keep results in. By default computing is in
         double precision, and results are kept in single for an embedding in half or single
         precision, else in double.
+    n_jobs : int, optional
+        Number of threads, as in joblib: all CPUs that this process may use for None or -1, one less
+        for -2; 1 for no threads.
+    progress : bool, default False
+        Whether to show a progress bar over blocks of patches. Needs tqdm.
 
     Attributes
     ----------
@@ -71,9 +85,30 @@ class MultiVariateGaussian:
 
     Notes
     -----
-    This is the Gaussian of PaDiM [1]_, :math:`\hat\Sigma = S + \varepsilon I`. What is kept for each
-    patch is a factor W with :math:`W^T W = \hat\Sigma^{-1}`, and the moments; a distance is
+    This is the Gaussian of PaDiM [1]_, with shrinkage before the ridge:
+
+    .. math:: \hat\Sigma = (1 - \rho) S + \rho\, (\operatorname{tr} S / C)\, I + \varepsilon I .
+
+    What is kept for each patch is its mean, the triangle of its scatter (both merge, so they stand
+    for any number of samples) and a factor W with :math:`W^T W = \hat\Sigma^{-1}`. A distance is
     :math:`\lVert W (x - \mu) \rVert`.
+
+    The intensities :math:`\rho` are those of the papers for the covariance of divisor n, as in
+    scikit-learn, and are applied to the covariance with `ddof`. ``"oas"`` [2]_ (eq. 23) is
+    scikit-learn's, which leaves out the paper's two terms 2/p and differs from it for few features.
+    ``"ledoit_wolf"`` [3]_ needs :math:`q = \sum \lVert z \rVert^4`, :math:`z = x - \bar x`, which
+    merges exactly if :math:`t = \sum \lVert z \rVert^2 z` is carried along (C + 1 numbers per patch):
+    when the mean moves by :math:`-\delta`, with the scatter :math:`M`,
+
+    .. math::
+       t &\to t + \operatorname{tr}(M)\, \delta + 2 M \delta + n \lVert\delta\rVert^2 \delta \\
+       q &\to q + 4\, t^T \delta + 4\, \delta^T M \delta + 2 \operatorname{tr}(M) \lVert\delta\rVert^2
+           + n \lVert\delta\rVert^4
+
+    with the old t on the right, by expanding :math:`\lVert z + \delta \rVert^2` and
+    :math:`\sum z = 0`; then those of the parts add up.
+
+    Scoring is safe from several threads at once; fitting calls on one model wait for each other.
 
     A zero variance is treated differently by the two ways to regularise. The ridge punishes a
     deviation there by :math:`1/\varepsilon`; the pseudo-inverse (``reg_covar=0``) ignores it. To find
@@ -92,6 +127,10 @@ class MultiVariateGaussian:
     ----------
     .. [1] T. Defard, A. Setkov, A. Loesch and R. Audigier, "PaDiM: a Patch Distribution Modeling
        Framework for Anomaly Detection and Localization", 2020, arXiv:2011.08785.
+    .. [2] Y. Chen, A. Wiesel, Y. C. Eldar and A. O. Hero, "Shrinkage Algorithms for MMSE Covariance
+       Estimation", IEEE Trans. Signal Processing 58(10), 2010, arXiv:0907.4698.
+    .. [3] O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance
+       matrices", J. Multivariate Analysis 88(2), 365-411, 2004.
 
     Examples
     --------
@@ -113,16 +152,22 @@ class MultiVariateGaussian:
         n_patches: int | None = None,
         *,
         reg_covar: float = 0.01,
+        shrinkage: float | str | None = None,
         ddof: float = 1,
         feature_axis: int = 1,
         dtype: DTypeLike | None = None,
+        n_jobs: int | None = None,
+        progress: bool = False,
     ) -> None:
         self.n_features = n_features
         self.n_patches = n_patches
         self.reg_covar = reg_covar
+        self.shrinkage = shrinkage
         self.ddof = ddof
         self.feature_axis = feature_axis
         self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.progress = progress
 
     _cov = staticmethod(cov)
 
@@ -152,47 +197,90 @@ class MultiVariateGaussian:
         TypeError
             If an argument is of the wrong kind.
         """
-        given, x = self._patches_of("embedding", embedding)
-        ddof = _checks.number("ddof", self.ddof)
-        reg_covar = _checks.number("reg_covar", self.reg_covar, low=0)
-        working, stored = self._dtypes(given.dtype)
-        *grid, n, c = x.shape
-        w = []
-        if sample_weight is not None:
-            a = _checks.weights("sample_weight", sample_weight, (), n)
-            w = [a, a * a]
-        p = int(np.prod(grid))
-        mean, scatter = np.empty((p, c), working), np.empty((p, c * (c + 1) // 2), working)
-        total = float(w[0].sum()) if w else float(n)
-        squared = float(w[1].sum()) if w else float(n)
-        if total - ddof * squared / total <= 0 if total else True:
-            _checks.refuse(
-                "embedding",
-                f"more samples than ddof = {ddof:g} to estimate a covariance",
-                f"{n} sample{'s'[: n != 1]}"
-                + (f", worth {total**2 / squared:g} after sample_weight" if w else ""),
-            )
+        with self._training():
+            fitted = self._updated(None, embedding, sample_weight, factors=True)
+            fitted.refuse_unsolvable()
+            self._fitted = fitted
+        return self
 
-        def kernel(x: Array, *w: Array) -> tuple[Array, Array]:
-            with np.errstate(all="ignore"):
-                part = _moments.of_block(x, *w, dtype=working)
-            if not np.isfinite(np.diagonal(part.scatter, axis1=1, axis2=2)).all():
-                raise FloatingPointError
-            return part.mean, _moments.pack(part.scatter)
+    def partial_fit(
+        self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Go on fitting with more samples.
 
-        try:
-            _blocks.over_stack(
-                kernel,
-                tuple(grid),
-                [(x, 2), *((v, 1) for v in w)],
-                [mean.reshape(*grid, c), scatter.reshape(*grid, -1)],
-                item_bytes=(n + c) * c * working.itemsize,
-                least=_LEAST_PATCHES,
-            )
-        except FloatingPointError:
-            _checks.finite("embedding", given)
-            _checks.refuse("embedding", f"numbers whose squares {working} can hold", "larger ones")
-        self._fitted = Fitted(tuple(grid), stored, mean, n, total, squared, scatter, ddof, reg_covar)
+        In any split of the samples, and any order, the model is that of `fit` on all of them, to
+        rounding. After `fit`, it goes on from it. The factors are made at the first use.
+
+        Parameters
+        ----------
+        embedding : array_like, shape (N, C, *grid)
+            Embeddings of N more images, of the sizes seen before.
+        y : object, optional
+            Ignored; there for scikit-learn's pipelines.
+        sample_weight : array_like, shape (N,), optional
+            Relative importance of each image; its scale matters against that of other calls.
+
+        Returns
+        -------
+        MultiVariateGaussian
+            The model itself.
+
+        Raises
+        ------
+        ValueError
+            As `fit`, or if the sizes differ from those seen before, or if the model was saved
+            without its moments. The model is left as it was.
+        TypeError
+            If an argument is of the wrong kind.
+        """
+        with self._training():
+            self._fitted = self._updated(self._fitted, embedding, sample_weight)
+        return self
+
+    def merge(self, other: MultiVariateGaussian) -> Self:
+        """Take in the samples of another model, as if they had been fitted here.
+
+        Parameters
+        ----------
+        other : MultiVariateGaussian
+            Fitted on embeddings of the same sizes; it does not change.
+
+        Returns
+        -------
+        MultiVariateGaussian
+            The model itself.
+
+        Raises
+        ------
+        ValueError
+            If one of the models has no moments, or they differ in sizes or in the dtype they compute
+            in. The model is left as it was.
+        TypeError
+            If `other` is no `MultiVariateGaussian`.
+        """
+        if not isinstance(other, MultiVariateGaussian):
+            _checks.refuse("other", "a MultiVariateGaussian", type(other).__name__, TypeError)
+        theirs = other._fitted
+        if theirs is None:
+            raise NotFittedError("other: expected a fitted model, got one that is not fitted")
+        theirs.refuse_without_moments()
+        with self._training():
+            how = self._regularisation()
+            mine = self._fitted
+            if mine is None:
+                for what, wanted, got in (
+                    ("features", self.n_features, theirs.n_features),
+                    ("patches", self.n_patches, theirs.n_patches),
+                ):
+                    if wanted is not None and wanted != got:
+                        _checks.refuse("other", f"{wanted} {what}", f"{got}")
+                self._fitted = theirs.regularised(how)
+                return self
+            mine.refuse_without_moments()
+            for what in ("n_features", "grid", "working"):
+                if getattr(mine, what) != getattr(theirs, what):
+                    _checks.refuse("other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}")
+            self._fitted = mine.regularised(how).merged(theirs, self._walk("merge"))
         return self
 
     def forward(self, embedding: ArrayLike) -> list[Array]:
@@ -226,17 +314,22 @@ class MultiVariateGaussian:
     @property
     def covariance(self) -> Array:
         """Regularised covariances, ``(P, C, C)``."""
-        return self._model().covariance()
+        return self._model().covariance(self._walk("covariance"))
 
     @property
     def inv_covariance(self) -> Array:
         """Inverses of the regularised covariances, ``(P, C, C)``."""
-        return self._model().inv_covariance()
+        return self._model().inv_covariance(self._walk("inv_covariance"))
 
     @property
     def rank(self) -> Array:
         """Ranks of the regularised covariances, ``(P,)``."""
-        return self._model().whitened().rank.copy()
+        return self._model().made(self._walk("factors")).rank.copy()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the fitted model keeps: means, moments, and factors once they are made."""
+        return self._model().nbytes
 
     def mahalanobis(self, embedding: ArrayLike, squared: bool = False) -> Array:
         """Distance of every patch of new images from its Gaussian.
@@ -262,34 +355,17 @@ class MultiVariateGaussian:
         """
         fitted = self._model()
         squared = _checks.flag("squared", squared)
-        given, x = self._patches_of("embedding", embedding, fitted)
-        *grid, m, c = x.shape
-        factor = fitted.whitened().factor
-        mean = fitted.mean.astype(fitted.dtype)
-        result = np.empty((m, *grid), fitted.dtype)
-
-        def kernel(x: Array, mean: Array, factor: Array) -> tuple[Array]:
-            d = _whitening.distances(x, mean, factor, squared)
-            if not np.isfinite(d).all():
-                raise FloatingPointError
-            return (d,)
-
-        try:
-            _blocks.over_stack(
-                kernel,
-                tuple(grid),
-                [(x, 2), (mean.reshape(*grid, c), 1), (factor.reshape(*grid, c, c), 2)],
-                [np.moveaxis(result, 0, -1)],
-                item_bytes=(2 * m + c) * c * fitted.dtype.itemsize,
-                least=_LEAST_PATCHES,
-            )
-        except FloatingPointError:
-            _checks.finite("embedding", given)
-            _checks.refuse("embedding", f"distances that {fitted.dtype} can hold", "larger ones")
+        x = self._embedding(embedding, fitted)
+        result = np.empty((x.n_samples, *x.grid), fitted.dtype)
+        for part, stack in x.parts():
+            try:
+                fitted.distances(stack, result[part], squared=squared, walk=self._walk("mahalanobis"))
+            except NotFiniteError:
+                x.refuse_not_finite(part, fitted.dtype)
         return result
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to one `.npz` file, without pickle.
+    def save(self, path: str | os.PathLike[str], *, resumable: bool = True) -> None:
+        """Write the model to one `.npz` file, without pickle.
 
         The file is written under another name and moved into place, so that a failure leaves an old
         file as it was.
@@ -298,6 +374,10 @@ class MultiVariateGaussian:
         ----------
         path : path-like
             Where to write; the name is taken as it is.
+        resumable : bool, default True
+            Whether to keep the moments, with which a loaded model goes on fitting, bit for bit as if
+            it had not been interrupted. Without them the file is about half as large; it has the
+            factors instead.
 
         Raises
         ------
@@ -306,22 +386,13 @@ class MultiVariateGaussian:
         OSError
             If the file cannot be written.
         """
-        fitted = self._model()
-        w = fitted.whitened()
-        header = {
-            "params": {**self.get_params(), "dtype": self.dtype and np.dtype(self.dtype).name},
-            "grid": fitted.grid,
-            "dtype": fitted.dtype.name,
-            "n_samples": fitted.n_samples,
-            "sum_weights": fitted.sum_weights,
-            "sum_squared_weights": fitted.sum_squared_weights,
-            "ddof": fitted.ddof,
-            "reg_covar": fitted.reg_covar,
-        }
-        arrays = {"mean": fitted.mean, **w._asdict()}
-        if fitted.scatter is not None:
-            arrays["scatter"] = fitted.scatter
-        _files.write(path, header, arrays)
+        if not _checks.flag("resumable", resumable):
+            fitted = self._model().without_moments(self._walk("factors"))
+        else:
+            fitted = self._model()
+        dtype = None if self.dtype is None else np.dtype(self.dtype).name
+        header, arrays = fitted.state()
+        _files.write(path, {"params": {**self.get_params(), "dtype": dtype}, **header}, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -344,22 +415,10 @@ class MultiVariateGaussian:
         """
         header, arrays = _files.read(path)
         try:
-            self = cls(**header["params"])
-            grid = header["grid"]
-            self._fitted = Fitted(
-                None if grid is None else tuple(grid),
-                np.dtype(header["dtype"]),
-                arrays["mean"],
-                header["n_samples"],
-                header["sum_weights"],
-                header["sum_squared_weights"],
-                arrays.get("scatter"),
-                header["ddof"],
-                header["reg_covar"],
-                Whitening(arrays["factor"], arrays["rank"], arrays["log_pdet"]),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"path: expected the parts of a model, got none of {error}") from error
+            self = cls(**header.pop("params"))
+            self._fitted = Fitted.from_state(header, arrays)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"path: expected the parts of a saved model, got others: {error}") from error
         return self
 
     @classmethod
@@ -471,28 +530,65 @@ class MultiVariateGaussian:
             _checks.refuse("dtype", "float32 or float64", str(dtype))
         return dtype, dtype
 
-    def _patches_of(
-        self, name: str, embedding: ArrayLike, fitted: Fitted | None = None
-    ) -> tuple[Array, Array]:
-        """Return an embedding as it came, and viewed as a stack of samples ``(*grid, N, C)``."""
-        given = _checks.array(name, embedding)
-        axis = _checks.integer("feature_axis", self.feature_axis)
-        layout = f"(N, C, *grid) with the features C on axis {axis}"
-        if given.ndim < 2 or given.size == 0:
-            _checks.refuse(name, f"a non-empty array {layout}", f"shape {given.shape}")
-        if not -given.ndim <= axis < given.ndim or axis % given.ndim == 0:
-            _checks.refuse("feature_axis", f"an axis of the embedding {given.shape} but the first", f"{axis}")
-        x = np.moveaxis(np.moveaxis(given, axis, -1), 0, -2)
-        *grid, _, c = x.shape
-        p = int(np.prod(grid))
-        own = fitted or self
-        for what, wanted, got in (
-            ("features", own.n_features, c),
-            ("patches", own.n_patches, p),
-            ("grid", fitted and fitted.grid, tuple(grid)),
-        ):
-            if wanted is not None and wanted != got:
-                _checks.refuse(
-                    name, f"{what} {wanted}", f"{got} in shape {given.shape}, features on axis {axis}"
+    def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
+        """Return an embedding of the sizes seen before, or of those given to the constructor."""
+        x = Embedding(value, self.feature_axis)
+        if fitted is None:
+            x.refuse_other(self.n_features, self.n_patches)
+        else:
+            x.refuse_other(fitted.n_features, fitted.n_patches, fitted.grid)
+        return x
+
+    def _updated(
+        self,
+        base: Fitted | None,
+        embedding: ArrayLike,
+        sample_weight: ArrayLike | None,
+        factors: bool = False,
+    ) -> Fitted:
+        """Return the model of `base` and more samples, with its factors where they come at no cost."""
+        how = self._regularisation()
+        if base is not None:
+            base.refuse_without_moments()
+        x = self._embedding(embedding, base)
+        w = None
+        if sample_weight is not None:
+            w = _checks.weights("sample_weight", sample_weight, (), x.n_samples)
+            if how.shrinkage is not None:
+                refuse_weights(how)
+        working, stored = self._dtypes(x.dtype)
+        if base is not None:
+            working, stored = base.working, base.dtype
+            base = base.regularised(how)
+        for part, stack in x.parts():
+            try:
+                base = Fitted.of_samples(
+                    stack,
+                    None if w is None else w[part],
+                    working=working,
+                    dtype=stored,
+                    how=how,
+                    base=base,
+                    factors=factors and stack.shape[-2] == x.n_samples,
+                    walk=self._walk("fit"),
                 )
-        return given, x
+            except NotFiniteError:
+                x.refuse_not_finite(part, working)
+        assert base is not None
+        return base
+
+    def _regularisation(self) -> Regularisation:
+        """Return how covariances are made, from the parameters as they are now."""
+        return Regularisation.checked(self.ddof, self.reg_covar, self.shrinkage)
+
+    def _walk(self, task: str) -> Walk:
+        """Return how blocks are walked."""
+        return Walk(self.n_jobs, task if _checks.flag("progress", self.progress) else None)
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Let one thread at a time change this model."""
+        with _locks_lock:
+            lock = _locks.setdefault(self, threading.Lock())
+        with lock:
+            yield

@@ -7,6 +7,7 @@ formula serves one-shot, streamed and distributed fitting; a covariance is the s
 
 from __future__ import annotations
 
+import copy
 import warnings
 from functools import lru_cache, reduce
 from typing import Any, Self
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _blocks, _checks
+from mvgauss._blocks import scratch
 from mvgauss._checks import Array
 
 __all__ = ["Moments", "cov"]
@@ -91,6 +93,8 @@ class Moments:
     sum_squared_weights: Array
     mean: Array
     scatter: Array
+    third: Array | None = None  # sum |x - mean|^2 (x - mean), and
+    fourth: Array | None = None  # sum |x - mean|^4: kept where Ledoit-Wolf shrinkage asks for them
 
     def __init__(
         self,
@@ -159,20 +163,49 @@ class Moments:
             _checks.refuse("other", "Moments", type(other).__name__, TypeError)
         if other.mean.shape != self.mean.shape:
             _checks.refuse("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
+        whole = copy.copy(self)
+        whole.scatter = self.scatter.copy()
+        return whole._absorb(other)
+
+    def _absorb(self, other: Moments) -> Self:
+        """Become the moments of both samples; the scatter, and only it, is changed in place."""
         total = self.sum_weights + other.sum_weights
         # the share of an empty part is 0, not 0/0
         share = other.sum_weights / np.where(total > 0, total, 1)
         delta = other.mean - self.mean
+        mean = self.mean + share[..., None] * delta
+        if self.third is not None:
+            moved, added = self._about(mean), other._about(mean)
+            self.third, self.fourth = moved[0] + added[0], moved[1] + added[1]
+        self.scatter += other.scatter
         d = np.sqrt(self.sum_weights * share)[..., None] * delta
-        scatter = self.scatter + other.scatter
-        scatter += _self_product(d[None])
-        return Moments._of_parts(
-            self.n_samples + other.n_samples,
-            total,
-            self.sum_squared_weights + other.sum_squared_weights,
-            self.mean + share[..., None] * delta,
-            scatter,
-        )
+        self.scatter += _self_product(d[None])
+        self.mean = mean
+        self.sum_weights = total
+        self.sum_squared_weights = self.sum_squared_weights + other.sum_squared_weights
+        self.n_samples += other.n_samples
+        return self
+
+    def _about(self, mean: Array) -> tuple[Array, Array]:
+        r"""Return the third and fourth moments about another mean, unweighted.
+
+        With :math:`z = x - \bar x`, :math:`\sum z = 0` and :math:`\delta = \bar x - m`,
+
+        .. math::
+           \sum \lVert z + \delta \rVert^2 (z + \delta) &= t + \operatorname{tr}(M)\,\delta
+               + 2 M \delta + n \lVert\delta\rVert^2 \delta , \\
+           \sum \lVert z + \delta \rVert^4 &= q + 4\, t^T \delta + 4\, \delta^T M \delta
+               + 2 \operatorname{tr}(M) \lVert\delta\rVert^2 + n \lVert\delta\rVert^4 .
+        """
+        assert self.third is not None
+        assert self.fourth is not None
+        d, n = self.mean - mean, self.sum_weights
+        m_d = np.matmul(self.scatter, d[..., None])[..., 0]
+        trace = np.trace(self.scatter, axis1=-2, axis2=-1)
+        dd = np.vecdot(d, d)
+        third = self.third + (trace + n * dd)[..., None] * d + 2 * m_d
+        fourth = self.fourth + 4 * np.vecdot(self.third, d) + 4 * np.vecdot(d, m_d)
+        return third, fourth + 2 * trace * dd + n * dd**2
 
     def cov(self, bias: bool = False, ddof: float | None = None) -> Array:
         """Return the covariance: the scatter over its divisor.
@@ -342,31 +375,39 @@ def over_divisor(scatter: Array, divisor: Array) -> Array:
     return result
 
 
-def of_block(x: Array, w: Array | None = None, wa: Array | None = None, *, dtype: Any) -> Moments:
+def of_block(
+    x: Array, w: Array | None = None, wa: Array | None = None, *, dtype: Any, fourth: bool = False
+) -> Moments:
     """Return the moments of one block: ``(B, N, C)`` observations, ``(B, N)`` weights w and w a.
 
-    A sample too long for the caches is taken in runs of rows, and their moments are merged.
+    With `fourth`, for observations without weights, also the third and fourth. A sample too long
+    for the caches is taken in runs of rows, and their moments are merged.
     """
     b, n, c = x.shape
-    runs = _blocks.slices(n, b * c * np.dtype(dtype).itemsize)
+    # half the bytes: a sample is cut into runs only where it is longer than two blocks
+    runs = _blocks.slices(n, b * c * np.dtype(dtype).itemsize // 2)
+
+    if len(runs) == 1:
+        return _of_run(x, w, wa, scratch("scatter", (b, c, c), dtype), fourth)
 
     def task(run: slice) -> Moments:
+        out = np.empty((b, c, c), dtype)
         if w is None or wa is None:
-            return _of_run(x[:, run], None, None, dtype)
-        return _of_run(x[:, run], w[:, run], wa[:, run], dtype)
+            return _of_run(x[:, run], None, None, out, fourth)
+        return _of_run(x[:, run], w[:, run], wa[:, run], out, fourth)
 
-    return reduce(Moments.merge, _blocks.results(task, runs or [slice(0, 0)]))
+    return reduce(Moments._absorb, _blocks.results(task, runs or [slice(0, 0)]))
 
 
-def _of_run(x: Array, w: Array | None, wa: Array | None, dtype: Any) -> Moments:
-    """Return the moments of one run of rows: shift, centre, self-product."""
+def _of_run(x: Array, w: Array | None, wa: Array | None, out: Array, fourth: bool = False) -> Moments:
+    """Return the moments of one run of rows, the scatter in `out`: shift, centre, self-product."""
     b, n, c = x.shape
     # rows outermost: what leaves the layout of the input costs least, and BLAS takes any row stride
-    z = np.empty((n, b, c), dtype)
+    z = scratch("z", (n, b, c), out.dtype)
     z[...] = x.swapaxes(0, 1)
     if n == 0:
         nothing = np.zeros(b)
-        return Moments._of_parts(n, nothing, nothing, np.zeros((b, c), dtype), _self_product(z))
+        return Moments._of_parts(n, nothing, nothing, np.zeros((b, c), out.dtype), _self_product(z, out))
     if w is None or wa is None:
         total = squared = np.full(b, float(n))
         shift = z[0].copy()
@@ -382,18 +423,22 @@ def _of_run(x: Array, w: Array | None, wa: Array | None, dtype: Any) -> Moments:
         offset = (v * z).sum(axis=0) / np.where(total > 0, total, 1)[:, None].astype(v.dtype)
         z -= offset
         z *= np.sqrt(v)
-    return Moments._of_parts(n, total, squared, shift + offset, _self_product(z))
+    result = Moments._of_parts(n, total, squared, shift + offset, _self_product(z, out))
+    if fourth:
+        length = np.vecdot(z, z)
+        result.third, result.fourth = (length[..., None] * z).sum(axis=0), (length**2).sum(axis=0)
+    return result
 
 
-def _self_product(z: Array) -> Array:
+def _self_product(z: Array, out: Array | None = None) -> Array:
     """Return sum(z_i conj(z_j)) over the first axis of ``(N, ..., C)``, symmetric to the last bit."""
     if z.dtype.kind != "c":
         a = np.moveaxis(z, 0, -2)
-        return np.asarray(np.matmul(a.swapaxes(-1, -2), a))
+        return np.asarray(np.matmul(a.swapaxes(-1, -2), a, out=out))
     # real products of contiguous parts: only those are one BLAS call that knows the result's symmetry
     a, b = np.moveaxis(z.real.copy(), 0, -2), np.moveaxis(z.imag.copy(), 0, -2)
     cross = np.matmul(b.swapaxes(-1, -2), a)
-    result = np.empty(cross.shape, z.dtype)
+    result = np.empty(cross.shape, z.dtype) if out is None else out
     result.real = np.matmul(a.swapaxes(-1, -2), a) + np.matmul(b.swapaxes(-1, -2), b)
     result.imag = cross - cross.swapaxes(-1, -2)
     return result
@@ -411,12 +456,16 @@ def _triangle(c: int) -> tuple[Array, Array]:
 def pack(s: Array) -> Array:
     """Return the lower triangles, ``(..., C(C+1)/2)``, of symmetric matrices: half the memory."""
     c = s.shape[-1]
-    return s.reshape(*s.shape[:-2], c * c).take(_triangle(c)[0], axis=-1)
+    place = _triangle(c)[0]
+    out = scratch("triangle", (*s.shape[:-2], len(place)), s.dtype)
+    return s.reshape(*s.shape[:-2], c * c).take(place, axis=-1, out=out, mode="clip")
 
 
 def unpack(triangle: Array, c: int) -> Array:
     """Return the symmetric matrices, ``(..., C, C)``, of lower triangles."""
-    return triangle.take(_triangle(c)[1], axis=-1).reshape(*triangle.shape[:-1], c, c)
+    out = scratch("square", (*triangle.shape[:-1], c * c), triangle.dtype)
+    triangle.take(_triangle(c)[1], axis=-1, out=out, mode="clip")
+    return out.reshape(*triangle.shape[:-1], c, c)
 
 
 def _door(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mvgauss import _blocks, _checks
+from mvgauss._blocks import scratch
 from mvgauss._checks import Array
 
 __all__ = ["mahalanobis", "pinv"]
@@ -21,8 +22,8 @@ __all__ = ["mahalanobis", "pinv"]
 #: The cheap road is taken where a bound on the smallest eigenvalue clears the cut-off by this factor.
 _MARGIN = 4.0
 
-#: Up to this size a Cholesky factor is computed elementwise over the stack, above by halving.
-_LEAF = 13
+#: Triangles of up to twice this size are inverted elementwise over the stack, larger ones by halves.
+_LEAF = 8
 
 
 class Whitening(NamedTuple):
@@ -206,12 +207,20 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
     return result if given.ndim > 1 else result[..., 0]
 
 
-def distances(x: Array, mean: Array, factor: Array, squared: bool = False) -> Array:
-    """Return |W (x - mean)| of a block: x ``(B, N, C)``, mean ``(B, C)``, W ``(B, C, C)``."""
-    z = np.empty((x.shape[1], x.shape[0], x.shape[2]), factor.dtype)
+def distances(
+    x: Array, mean: Array, factor: Array, squared: bool = False, rest: Array | None = None
+) -> Array:
+    """Return |W (x - mean)| of a block: x ``(B, M, C)``, mean ``(B, C)``, W ``(B, C, C)``.
+
+    `rest` is what `mean` lost to rounding, if it did.
+    """
+    z = scratch("z", (x.shape[1], x.shape[0], x.shape[2]), factor.dtype)
     z[...] = x.swapaxes(0, 1)
     z -= mean
-    y = np.matmul(z.swapaxes(0, 1), factor.swapaxes(1, 2))
+    if rest is not None:
+        z -= rest
+    y = scratch("y", x.shape, factor.dtype)
+    np.matmul(z.swapaxes(0, 1), factor.swapaxes(1, 2), out=y)
     result: Array = np.vecdot(y, y)
     return result if squared else np.sqrt(result, out=result)
 
@@ -226,7 +235,7 @@ def whiten(s: Array, rtol: Array, eps: float) -> Whitening:
     c = s.shape[-1]
     cut = np.broadcast_to(np.maximum(rtol, c * np.finfo(s.dtype).eps), len(s))
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
-        w = _inverse_cholesky(s)
+        w = _invert_lower(_cholesky(s))
         log_pdet = -2 * np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
         inverse_norm = _norm(w) ** 2
         proven = _norm(s) * inverse_norm * cut * _MARGIN < 1
@@ -282,8 +291,7 @@ def _root(p: Array, eps: float) -> Array:
 
 def _norm(s: Array) -> Array:
     """Return the Frobenius norms of a block of matrices."""
-    flat = s.reshape(len(s), -1)
-    return np.asarray(np.sqrt(np.vecdot(flat, flat)))
+    return np.asarray(np.sqrt(np.vecdot(s, s).sum(axis=-1)))
 
 
 def _largest(name: str, values: Array, items: Array, eps: float) -> Array:
@@ -297,43 +305,64 @@ def _largest(name: str, values: Array, items: Array, eps: float) -> Array:
     return top
 
 
-def _inverse_cholesky(s: Array) -> Array:
-    """Return L^-1 of S = L L^T for a block; NaN or inf where S is not positive definite.
+def _cholesky(s: Array) -> Array:
+    """Return the Cholesky factors of a block; NaN where a matrix is not positive definite.
 
-    By halves, so that nearly all work is stacked matrix products:
-    L21 = S21 L11^-T, S22 - L21 L21^T = L22 L22^T, (L^-1)21 = -L22^-1 L21 L11^-1.
+    LAPACK's answer for a stack is all or nothing, so a stack that fails is tried in halves.
     """
-    w = np.zeros_like(s, order="C")
-    _fill_inverse_cholesky(s, w)
-    return w
+    try:
+        return np.linalg.cholesky(s)
+    except np.linalg.LinAlgError:
+        h = len(s) // 2
+        return np.concatenate([_cholesky(s[:h]), _cholesky(s[h:])]) if h else np.full_like(s, np.nan)
 
 
-def _fill_inverse_cholesky(s: Array, w: Array) -> None:
-    """Write L^-1 into the zeros `w`."""
-    c = s.shape[-1]
-    if c <= _LEAF:
-        w[...] = _leaf_inverse_cholesky(s)
-        return
-    h = c - c // 2
-    top, bottom = w[:, :h, :h], w[:, h:, h:]
-    _fill_inverse_cholesky(s[:, :h, :h], top)
-    l21 = np.matmul(s[:, h:, :h], top.swapaxes(1, 2))
-    _fill_inverse_cholesky(s[:, h:, h:] - np.matmul(l21, l21.swapaxes(1, 2)), bottom)
-    np.matmul(bottom, np.matmul(l21, top), out=w[:, h:, :h])
-    np.negative(w[:, h:, :h], out=w[:, h:, :h])
+def _invert_lower(lower: Array) -> Array:
+    """Return the inverses of a block of lower triangular matrices, in scratch memory.
+
+    By halves, L = [[A, 0], [B, C]], L^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]], all halves of one size
+    at once: a few long steps, since short ones would keep other threads from running. The matrices
+    are padded with an identity so that they halve evenly.
+    """
+    p, c, _ = lower.shape
+    halvings = max(0, (c // _LEAF).bit_length() - 1)
+    b = -(-c // (1 << halvings))
+    size = b << halvings
+    a, w = (scratch(name, (p, size, size), lower.dtype) for name in ("padded L", "padded W"))
+    a[:, :c, :c] = lower
+    a[:, c:] = 0
+    i = np.arange(c, size)
+    a[:, i, i] = 1
+    _invert_leaves(_diagonal_blocks(a, b), _diagonal_blocks(w, b))
+    while b < size:
+        b *= 2
+        half, below = slice(0, b // 2), slice(b // 2, b)
+        ab, wb = _diagonal_blocks(a, b), _diagonal_blocks(w, b)
+        product = scratch("C^-1 B", (p, size // b, b // 2, b // 2), w.dtype)
+        np.matmul(wb[..., below, below], ab[..., below, half], out=product)
+        np.matmul(np.negative(product, out=product), wb[..., half, half], out=wb[..., below, half])
+        wb[..., half, below] = 0
+    return w[:, :c, :c]
 
 
-def _leaf_inverse_cholesky(s: Array) -> Array:
-    """Return L^-1 by elimination, elementwise over the block, which is the innermost axis."""
-    a = s.transpose(1, 2, 0).copy()
-    w = np.zeros_like(a)
-    for j in range(len(a)):
-        w[j, j] = 1
-        w[j, : j + 1] /= np.sqrt(a[j, j])
-        column = a[j + 1 :, j] / np.sqrt(a[j, j])
-        a[j + 1 :, j + 1 :] -= column[:, None] * column
-        w[j + 1 :, : j + 1] -= column[:, None] * w[j, : j + 1]
-    return w.transpose(2, 0, 1)
+def _diagonal_blocks(s: Array, b: int) -> Array:
+    """View the blocks of size `b` on the diagonals of ``(P, C, C)``, as ``(P, C / b, b, b)``."""
+    p, c, _ = s.shape
+    matrix, row, column = s.strides
+    strides = matrix, b * (row + column), row, column
+    return np.lib.stride_tricks.as_strided(s, (p, c // b, b, b), strides)
+
+
+def _invert_leaves(lower: Array, w: Array) -> None:
+    """Write inverses of small lower triangles by elimination in [L | I], elementwise over all."""
+    a = np.ascontiguousarray(lower.transpose(2, 3, 0, 1))
+    g = np.zeros_like(a)
+    i = np.arange(len(a))
+    g[i, i] = 1
+    for j in i:
+        g[j, : j + 1] /= a[j, j]
+        g[j + 1 :, : j + 1] -= a[j + 1 :, j, None] * g[j, : j + 1]
+    w[...] = g.transpose(2, 3, 0, 1)
 
 
 def _square(name: str, value: ArrayLike) -> Array:
