@@ -65,7 +65,7 @@ class Embedding:
     def parts(self) -> Iterator[tuple[slice, Array]]:
         """Yield runs of samples, each with its stack ``(*grid, n, C)``."""
         if not self.lazy:
-            yield slice(0, self.n_samples), self._stack(self.value)
+            yield slice(0, self.n_samples), self.stack(self.value)
             return
         step = max(1, PART_BYTES // (self.dtype.itemsize * math.prod(self.shape[1:])))
         for start in range(0, self.n_samples, step):
@@ -77,15 +77,15 @@ class Embedding:
                     f"{part.stop - part.start} samples of shape {self.shape[1:]} from [{start}:{part.stop}]",
                     f"shape {array.shape}",
                 )
-            yield part, self._stack(array)
+            yield part, self.stack(array)
 
     def refuse_not_finite(self, part: slice, dtype: np.dtype[Any]) -> NoReturn:
         """Refuse the part that a walk found not finite, naming its first such number."""
         _checks.finite(self.name, np.asarray(self.value[part]), part.start)
         _checks.refuse(self.name, f"numbers whose squares {dtype} can hold", "larger ones")
 
-    def _stack(self, array: Array) -> Array:
-        """View samples as a stack."""
+    def stack(self, array: Array) -> Array:
+        """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""
         return np.moveaxis(np.moveaxis(array, self.axis, -1), 0, -2)
 
 

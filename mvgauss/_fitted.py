@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from mvgauss import _blocks, _checks, _moments, _shrinkage, _whitening
+from mvgauss import _blocks, _checks, _moments, _scores, _shrinkage, _whitening
 from mvgauss._checks import Array
 from mvgauss._moments import Moments
+from mvgauss._scores import Law
 from mvgauss._shrinkage import Regularisation
 
 #: Neighbouring patches share cache lines of a channel-first embedding: fewer would waste reads.
@@ -69,6 +70,8 @@ class Fitted:
     third: Array | None = None  #: (P, C), see `Moments`
     fourth: Array | None = None  #: (P,)
     factors: Factors | None = None  #: made when first needed
+    good: Array | None = None  #: (P, n), sorted leave-one-out distances, if the model was calibrated
+    limit: float | None = None  #: of the largest distance of an image, if one was set
 
     @property
     def n_patches(self) -> int:
@@ -88,7 +91,7 @@ class Fitted:
     @property
     def nbytes(self) -> int:
         """Return the bytes of all arrays that are kept."""
-        arrays = (self.mean, self.scatter, self.third, self.fourth, *(self.factors or ()))
+        arrays = (self.mean, self.scatter, self.third, self.fourth, self.good, *(self.factors or ()))
         return sum(a.nbytes for a in arrays if a is not None)
 
     @classmethod
@@ -194,6 +197,8 @@ class Fitted:
             third=None if self.third is None else np.empty_like(self.third),
             fourth=None if self.fourth is None else np.empty_like(self.fourth),
             factors=None,
+            good=None,
+            limit=None,
         )
         kept = self._kept()
 
@@ -272,7 +277,7 @@ class Fitted:
                 "one that can be estimated from the moments of this model",
                 f"{how.shrinkage!r}, for which it must be set before the first fit",
             )
-        return replace(self, how=how, factors=None)
+        return replace(self, how=how, factors=None, good=None, limit=None)
 
     def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""
@@ -288,8 +293,10 @@ class Fitted:
             "sum_weights": self.sum_weights,
             "sum_squared_weights": self.sum_squared_weights,
             "weighted": self.weighted,
+            "limit": self.limit,
         }
-        arrays = {"mean": self.mean, "scatter": self.scatter, "third": self.third, "fourth": self.fourth}
+        names = ("mean", "scatter", "third", "fourth", "good")
+        arrays: dict[str, Array | None] = {name: getattr(self, name) for name in names}
         arrays |= {} if self.factors is None else self.factors._asdict()
         return values, {name: a for name, a in arrays.items() if a is not None}
 
@@ -310,6 +317,8 @@ class Fitted:
             scatter=arrays.get("scatter"),
             third=arrays.get("third"),
             fourth=arrays.get("fourth"),
+            good=arrays.get("good"),
+            limit=None if values["limit"] is None else _checks.number("limit", values["limit"], low=0),
             factors=Factors(*(arrays[name] for name in Factors._fields)) if "factor" in arrays else None,
         )
         if self.mean.ndim != 2:
@@ -324,6 +333,7 @@ class Fitted:
             ("rank", (p,), np.dtype(np.intp)),
             ("log_pdet", (p,), real),
             ("shrinkage", (p,), real),
+            ("good", (p, arrays["good"].shape[-1] if "good" in arrays else 0), dtype),
         ):
             a = arrays.get(name)
             if a is not None and (a.shape != shape or a.dtype != kind):
@@ -358,35 +368,180 @@ class Fitted:
         )
         return result
 
-    def distances(self, x: Array, out: Array, *, squared: bool, walk: Walk = FREELY) -> None:
-        """Write the distances ``(M, *grid)`` of samples ``(*grid, M, C)`` into `out`."""
+    def score(
+        self,
+        x: Array,
+        outputs: list[Array],
+        kernel: Callable[..., tuple[Array, ...]],
+        operands: Sequence[Array] = (),
+        walk: Walk = FREELY,
+    ) -> None:
+        """Apply a kernel to the deviations of samples ``(*grid, M, C)`` from the means.
+
+        The kernel takes deviations ``(B, M, C)``, factors ``(B, C, C)`` and a block of each operand,
+        ``(P, ...)``. The outputs have shape ``(*grid, M, ...)``.
+        """
         *grid, m, c = x.shape
-        factor = self.made(walk).factor
         mean = self.mean.astype(self.dtype)
         # what the mean loses in the dtype of the result, which large offsets would make felt
         rest = (self.mean - mean).astype(self.dtype)
 
-        def kernel(x: Array, mean: Array, rest: Array, factor: Array) -> tuple[Array]:
+        def task(x: Array, mean: Array, rest: Array, factor: Array, *operands: Array) -> tuple[Array, ...]:
             with np.errstate(all="ignore"):
-                d = _whitening.distances(x, mean, factor, squared, rest)
-            if not np.isfinite(d).all():
+                z = _whitening.deviations(x, mean, rest)
+                answers = kernel(z, factor, *operands)
+            if any(np.isnan(a).any() or np.isposinf(a).any() for a in answers):
                 raise NotFiniteError
-            return (d,)
+            return answers
 
         _blocks.over_stack(
-            kernel,
+            task,
             tuple(grid),
             [
                 (x, 2),
-                (mean.reshape(*grid, c), 1),
-                (rest.reshape(*grid, c), 1),
-                (factor.reshape(*grid, c, c), 2),
+                *(
+                    (a.reshape(*grid, *a.shape[1:]), a.ndim - 1)
+                    for a in (mean, rest, self.made(walk).factor, *operands)
+                ),
             ],
-            [np.moveaxis(out, 0, -1)],
+            outputs,
             item_bytes=(2 * m + c) * c * self.dtype.itemsize,
             least=LEAST_PATCHES,
             n_jobs=walk.n_jobs,
             progress=walk.progress,
+        )
+
+    @property
+    def law(self) -> Law:
+        """Return which law p-values follow; see `_scores`."""
+        how, n = self.how, self.n_samples
+        if not how.reg_covar and how.shrinkage is None and not self.unequal and n > self.n_features:
+            return "hotelling"
+        return "chi2" if self.good is None else "leave-one-out"
+
+    @property
+    def unequal(self) -> bool:
+        """Return whether the samples have unequal weights."""
+        w = self.sum_weights
+        return self.n_samples * self.sum_squared_weights > w * w * (1 + 1e-9)
+
+    @property
+    def to_unbiased(self) -> float:
+        """Return the factor from squared distances to those of the covariance with divisor n - 1."""
+        return (self.n_samples - 1) / (self.n_samples - self.how.ddof)
+
+    def p_values(self, squared: Array, rank: Array, *good: Array) -> Array:
+        """Return the p-values of squared distances ``(B, M)``, by the model's law."""
+        if self.law == "hotelling":
+            return _scores.hotelling_sf(squared * self.to_unbiased, self.n_samples, rank[:, None])
+        if self.law == "chi2":
+            return _scores.chi2_sf(squared, rank[:, None])
+        return _scores.rank_among(np.sqrt(squared), *good)
+
+    def limit_of_law(self, rate: float) -> float:
+        """Return the distance that some patch of a good image reaches with at most this probability."""
+        rank = self.made().rank.max()
+        if self.law == "hotelling":
+            squared = _scores.hotelling_isf(rate / self.n_patches, self.n_samples, rank) / self.to_unbiased
+        else:
+            squared = _scores.chi2_isf(rate / self.n_patches, rank)
+        return math.sqrt(squared)
+
+    def leave_one_out(self, x: Array, weights: Array | None, out: Array, walk: Walk = FREELY) -> None:
+        r"""Write the distances ``(*grid, N)`` of the samples from models without them into `out`.
+
+        With the weight w of a sample, :math:`W' = W - w`, the divisor D of the others and their
+        scatter :math:`M - a v v^T`, :math:`a = w W / W'`, their covariance is
+
+        .. math:: g (M + r I - a v v^T), \quad g = (1 - \rho) / D,
+           \quad g r = \varepsilon + \rho \operatorname{tr}(M - a v v^T) / (D C) .
+        """
+        *grid, n, c = x.shape
+        how = self.how
+        w = np.ones(n) if weights is None else weights
+        others = self.sum_weights - w
+        with np.errstate(all="ignore"):
+            divisor = others - how.ddof * (self.sum_squared_weights - w * w) / others
+        if not (divisor > 0).all():
+            _checks.refuse(
+                "embedding", f"more than ddof = {how.ddof:g} samples besides each one", f"{n} samples"
+            )
+        a, stretch = w * self.sum_weights / others, self.sum_weights / others
+        rho = float(how.shrinkage or 0.0)
+        equal = not rho and (not how.reg_covar or np.ptp(divisor) == 0)
+
+        def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array]:
+            v = np.ascontiguousarray(x, dtype=self.working) - mean[:, None]
+            m = _moments.unpack(scatter, c)
+            i = np.arange(c)
+            if equal:
+                m[:, i, i] += how.reg_covar * divisor[0]
+                eps = float(np.finfo(m.dtype).eps)
+                factor = _whitening.whiten(m, np.asarray(c * eps), eps).factor
+                return (np.sqrt(divisor * _scores.downdated(v, factor, a, stretch)),)
+            values, vectors = np.linalg.eigh(m)
+            trace = m[:, i, i].sum(axis=1)[:, None] - a * np.vecdot(v, v)
+            if rho == 1:  # nothing but a multiple of the identity remains
+                level = how.reg_covar + trace / (divisor * c)
+                return (stretch * np.sqrt(np.vecdot(v, v) / level),)
+            ridge = (how.reg_covar * divisor + rho * trace / c) / (1 - rho)
+            y = np.matmul(v, vectors)
+            q = (y * y / (np.maximum(values, 0)[:, None] + ridge[..., None])).sum(axis=-1)
+            return (stretch * np.sqrt(divisor / (1 - rho) * q / (1 - a * q)),)
+
+        _blocks.over_stack(
+            kernel,
+            tuple(grid),
+            [(x, 2), *((k.reshape(*grid, *k.shape[1:]), k.ndim - 1) for k in self._kept())],
+            [out],
+            item_bytes=max(2 * n, c) * c * self.working.itemsize,
+            least=LEAST_PATCHES,
+            n_jobs=walk.n_jobs,
+            progress=walk.progress,
+        )
+
+    def condition(self, walk: Walk = FREELY) -> Array:
+        """Return the condition numbers of the regularised covariances, ``(P,)``; inf if singular."""
+        result = np.empty(self.n_patches)
+        rank = self.made(walk).rank
+
+        def kernel(w: Array, rank: Array) -> tuple[Array]:
+            values = np.linalg.svd(w.astype(np.float64), compute_uv=False)
+            full = rank == w.shape[-1]
+            low = np.where(full, values[:, -1], 1)
+            return (np.where(full, (values[:, 0] / low) ** 2, np.inf),)
+
+        _blocks.over_stack(
+            kernel,
+            (self.n_patches,),
+            [(self.made(walk).factor, 2), (rank, 0)],
+            [result],
+            item_bytes=self._item_bytes,
+            n_jobs=walk.n_jobs,
+        )
+        return result
+
+    def kurtosis(self, x: Array, out: Array, expected: Array, walk: Walk = FREELY) -> None:
+        """Write Mardia's kurtosis ``(*grid,)`` of the samples ``(*grid, N, C)``, and what is expected."""
+        *grid, n, c = x.shape
+
+        def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array, Array]:
+            m = _moments.unpack(scatter, c)
+            m /= n
+            eps = float(np.finfo(m.dtype).eps)
+            w = _whitening.whiten(m, np.asarray(c * eps), eps)
+            y = np.matmul(x - mean[:, None], w.factor.swapaxes(1, 2))
+            r = w.rank
+            return (np.vecdot(y, y) ** 2).mean(axis=1), r * (r + 2.0) * (n - 1) / (n + 1)
+
+        _blocks.over_stack(
+            kernel,
+            tuple(grid),
+            [(x, 2), *((k.reshape(*grid, *k.shape[1:]), k.ndim - 1) for k in self._kept())],
+            [out, expected],
+            item_bytes=max(2 * n, c) * c * self.working.itemsize,
+            least=LEAST_PATCHES,
+            n_jobs=walk.n_jobs,
         )
 
     @property

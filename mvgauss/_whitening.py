@@ -198,7 +198,7 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
     )
     result = np.empty((*stack, many.shape[-2]), _checks.stored(np.result_type(given, mu, p)))
     _blocks.over_stack(
-        lambda x, mu, root: (distances(x, mu, root, squared),),
+        lambda x, mu, root: (distances(deviations(x, mu.astype(np.float64)), root, squared),),
         stack,
         [(many, 2), (mu, 1), (root, 2)],
         [result],
@@ -207,21 +207,29 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
     return result if given.ndim > 1 else result[..., 0]
 
 
-def distances(
-    x: Array, mean: Array, factor: Array, squared: bool = False, rest: Array | None = None
-) -> Array:
-    """Return |W (x - mean)| of a block: x ``(B, M, C)``, mean ``(B, C)``, W ``(B, C, C)``.
+def deviations(x: Array, mean: Array, rest: Array | None = None) -> Array:
+    """Return x - mean of a block ``(B, M, C)``, in the dtype of `mean` ``(B, C)`` and scratch memory.
 
     `rest` is what `mean` lost to rounding, if it did.
     """
-    z = scratch("z", (x.shape[1], x.shape[0], x.shape[2]), factor.dtype)
+    # samples outermost: what leaves the layout of the input costs least
+    z = scratch("z", (x.shape[1], x.shape[0], x.shape[2]), mean.dtype)
     z[...] = x.swapaxes(0, 1)
     z -= mean
     if rest is not None:
         z -= rest
-    y = scratch("y", x.shape, factor.dtype)
-    np.matmul(z.swapaxes(0, 1), factor.swapaxes(1, 2), out=y)
-    result: Array = np.vecdot(y, y)
+    return z.swapaxes(0, 1)
+
+
+def squared_norms(z: Array, factor: Array) -> Array:
+    """Return |W z|^2 of a block: z ``(B, M, C)``, W ``(B, C, C)``."""
+    y = np.matmul(z, factor.swapaxes(1, 2), out=scratch("y", z.shape, factor.dtype))
+    return np.asarray(np.vecdot(y, y))
+
+
+def distances(z: Array, factor: Array, squared: bool) -> Array:
+    """Return |W z| of a block, or its square."""
+    result = squared_norms(z, factor)
     return result if squared else np.sqrt(result, out=result)
 
 
@@ -387,6 +395,12 @@ def of_inverse(p: Array, dtype: np.dtype[Any]) -> Whitening:
     """Factor a block of inverse covariances ``(B, C, C)`` given in `dtype`."""
     eps = float(np.finfo(_checks.precision(dtype)).eps)
     p = symmetric("inv_covariance", p, eps)
-    root = _root(p, eps)
     w = whiten(p, np.asarray(p.shape[-1] * eps), eps)
+    root = _root(p, eps)
+    deficient = np.flatnonzero(w.rank < p.shape[-1])
+    if deficient.size:
+        values, vectors = np.linalg.eigh(p[deficient])
+        first = p.shape[-1] - w.rank[deficient]
+        values[np.arange(p.shape[-1]) < first[:, None]] = 0
+        root[deficient] = np.sqrt(values)[:, :, None] * vectors.swapaxes(1, 2)
     return Whitening(root, w.rank, -w.log_pdet)
