@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from scipy import sparse
 
 Array = NDArray[Any]
 
@@ -23,6 +24,10 @@ def refuse(
 ) -> NoReturn:
     """Raise `error`, saying which argument it is, what was expected and what came."""
     raise error(f"{name}: expected {expected}, got {got}{'; ' + hint if hint else ''}")
+
+
+class ComplexDataError(TypeError, ValueError):
+    """Complex numbers where real ones are expected: a wrong kind for us, a wrong value for others."""
 
 
 class BadItem(ValueError):
@@ -49,18 +54,29 @@ def briefly(value: object) -> str:
 def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     """View `value` as an array of numbers, without copying where NumPy can."""
     kinds = "biufc" if complex_ok else "biuf"
+    wanted = f"an array of {_KINDS[kinds]}"
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         refuse(name, "an array without masked entries", "a masked array", TypeError)
+    if sparse.issparse(value):
+        refuse(name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()")
     try:
         result = np.asarray(value)
+        if result.dtype == object and not any(isinstance(v, str) for v in result.flat):
+            result = result.astype(np.float64)
     except Exception as error:
         raise TypeError(
-            f"{name}: expected an array of {_KINDS[kinds]}, got {type(value).__name__} "
-            f"that NumPy cannot view: {error}"
+            f"{name}: expected {wanted}, got {type(value).__name__} that NumPy cannot view as one: {error}"
         ) from error
     if result.dtype.kind not in kinds:
-        refuse(name, f"an array of {_KINDS[kinds]}", f"dtype {result.dtype}", TypeError)
+        real(name, result.dtype)
+        refuse(name, wanted, f"dtype {result.dtype}", TypeError)
     return result
+
+
+def real(name: str, dtype: np.dtype[Any]) -> None:
+    """Refuse a complex dtype."""
+    if dtype.kind == "c":
+        refuse(name, "real numbers", f"dtype {dtype}", ComplexDataError, "Complex data not supported")
 
 
 def finite(name: str, value: Array, start: int = 0) -> None:
@@ -71,7 +87,7 @@ def finite(name: str, value: Array, start: int = 0) -> None:
         if bad.any():
             index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), np.shape(part)))
             index = index if lead is None else (lead, *index)
-            got = value[index]
+            got = "NaN" if np.isnan(value[index]) else value[index]
             index = (index[0] + start, *index[1:]) if index else index
             refuse(name, "finite numbers", f"{got} at index {index}")
 
@@ -147,7 +163,7 @@ def weights(name: str, value: object, stack: tuple[int, ...], n: int, *, whole: 
         refuse(name, "whole numbers (how often each row counts)", f"{w[w != np.rint(w)][0]}")
     w = w.astype(np.result_type(w.dtype, np.float64), copy=False)
     if n and not w.any(axis=-1).all():
-        refuse(name, "at least one weight > 0 for each item of the stack", "weights that are all 0")
+        refuse(name, "a weight > 0 for each item of the stack", "weights that are all zero")
     return w
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
+from scipy import sparse
 
 from mvgauss import _checks
 from mvgauss._checks import Array
@@ -31,14 +32,17 @@ class Embedding:
             self.value = _checks.array(name, value)
         self.shape = tuple(int(n) for n in self.value.shape)
         self.dtype = np.dtype(self.value.dtype)
+        _checks.real(name, self.dtype)
         if self.dtype.kind not in "biuf":
             _checks.refuse(name, "an array of real numbers", f"dtype {self.dtype}", TypeError)
         ndim = len(self.shape)
         axis = _checks.integer("feature_axis", feature_axis)
         if ndim < 2 or 0 in self.shape:
-            _checks.refuse(
-                name, f"a non-empty array (N, C, *grid), features C on axis {axis}", f"shape {self.shape}"
-            )
+            got, wanted = f"shape {self.shape}", f"a non-empty array (N, C, *grid), features C on axis {axis}"
+            if 0 in self.shape:
+                empty = "sample(s)" if self.shape[0] == 0 else "feature(s)"
+                got = f"0 {empty} (shape={self.shape}) while a minimum of 1 is required."
+            _checks.refuse(name, wanted, got, hint="" if ndim > 1 else "Reshape your data, see numpy.reshape")
         if not -ndim <= axis < ndim or axis % ndim == 0:
             _checks.refuse(
                 "feature_axis", f"an axis of the {name} {self.shape} other than the first", f"{axis}"
@@ -60,7 +64,13 @@ class Embedding:
             if wanted is not None and wanted != got:
                 place = f"in shape {self.shape} with features on axis {self.axis}"
                 what = f"a {what} of {wanted}" if what == "grid" else f"{wanted} {what}"
-                _checks.refuse(self.name, what, f"{got} {place}")
+                hint = ""
+                if what.endswith("features"):  # the words that scikit-learn's tools look for
+                    hint = (
+                        f"X has {got} features, but MultiVariateGaussian is expecting {wanted} "
+                        "features as input"
+                    )
+                _checks.refuse(self.name, what, f"{got} {place}", hint=hint)
 
     def parts(self) -> Iterator[tuple[slice, Array]]:
         """Yield runs of samples, each with its stack ``(*grid, n, C)``."""
@@ -96,4 +106,5 @@ def _indexable(value: object) -> bool:
         and isinstance(getattr(value, "shape", None), tuple)
         and hasattr(value, "__getitem__")
         and not hasattr(value, "__array_interface__")
+        and not sparse.issparse(value)
     )

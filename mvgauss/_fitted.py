@@ -174,9 +174,9 @@ class Fitted:
             [
                 (x, 2),
                 *((w, 1) for w in given),
-                *((a.reshape(*grid, *a.shape[1:]), a.ndim - 1) for a in (base._kept() if base else ())),
+                *((_on(grid, a), a.ndim - 1) for a in (base._kept() if base else ())),
             ],
-            [a.reshape(*grid, *a.shape[1:]) for a in (*new._kept(), *(new.factors or ()))],
+            [_on(grid, a) for a in (*new._kept(), *(new.factors or ()))],
             item_bytes=max(n, c) * c * working.itemsize,
             least=LEAST_PATCHES,
             n_jobs=walk.n_jobs,
@@ -399,10 +399,7 @@ class Fitted:
             tuple(grid),
             [
                 (x, 2),
-                *(
-                    (a.reshape(*grid, *a.shape[1:]), a.ndim - 1)
-                    for a in (mean, rest, self.made(walk).factor, *operands)
-                ),
+                *((_on(grid, a), a.ndim - 1) for a in (mean, rest, self.made(walk).factor, *operands)),
             ],
             outputs,
             item_bytes=(2 * m + c) * c * self.dtype.itemsize,
@@ -492,7 +489,7 @@ class Fitted:
         _blocks.over_stack(
             kernel,
             tuple(grid),
-            [(x, 2), *((k.reshape(*grid, *k.shape[1:]), k.ndim - 1) for k in self._kept())],
+            [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
             [out],
             item_bytes=max(2 * n, c) * c * self.working.itemsize,
             least=LEAST_PATCHES,
@@ -537,7 +534,7 @@ class Fitted:
         _blocks.over_stack(
             kernel,
             tuple(grid),
-            [(x, 2), *((k.reshape(*grid, *k.shape[1:]), k.ndim - 1) for k in self._kept())],
+            [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
             [out, expected],
             item_bytes=max(2 * n, c) * c * self.working.itemsize,
             least=LEAST_PATCHES,
@@ -578,3 +575,8 @@ class Fitted:
             n_jobs=walk.n_jobs,
             progress=walk.progress,
         )
+
+
+def _on(grid: Sequence[int], a: Array) -> Array:
+    """View an array with one patch axis as one with the axes of the grid."""
+    return a.reshape((*grid, *a.shape[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,15 @@ _locks_lock = threading.Lock()
 
 class NotFittedError(ValueError, AttributeError):
     """The model has no parameters yet."""
+
+
+def _not_fitted(message: str) -> NotFittedError:
+    """Return that error; one that scikit-learn knows too, where it is in use."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    if theirs is None:
+        return NotFittedError(message)
+    error: NotFittedError = type("NotFittedError", (NotFittedError, theirs), {})(message)
+    return error
 
 
 class MultiVariateGaussian:
@@ -264,7 +274,7 @@ class MultiVariateGaussian:
             _checks.refuse("other", "a MultiVariateGaussian", type(other).__name__, TypeError)
         theirs = other._fitted
         if theirs is None:
-            raise NotFittedError("other: expected a fitted model, got one that is not fitted")
+            raise _not_fitted("other: expected a fitted model, got one that is not fitted")
         theirs.refuse_without_moments()
         with self._training():
             how = self._regularisation()
@@ -905,7 +915,7 @@ class MultiVariateGaussian:
         if self._fitted is not None:
             return self._fitted
         if self.n_features is None or self.n_patches is None:
-            raise NotFittedError("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
+            raise _not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
         c = _checks.integer("n_features", self.n_features, low=1)
         p = _checks.integer("n_patches", self.n_patches, low=1)
         _, stored = self._dtypes(np.dtype(np.float32))
@@ -924,6 +934,21 @@ class MultiVariateGaussian:
     def n_features_in_(self) -> int:
         """Number of features of the fitted embeddings."""
         return self._model().n_features
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, which alone asks, what kind of estimator this is."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(two_d_array=True, three_d_array=True),
+            array_api_support=False,
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether `fit` was called."""
+        return self._fitted is not None
 
     def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
         """Return an embedding of the sizes seen before, or of those given to the constructor."""
