@@ -144,9 +144,9 @@ def stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def precision(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the floating dtype whose rounding errors such data may carry."""
-    return dtype if dtype.kind == "f" else np.dtype(np.float64)
+def precision(dtype: np.dtype[Any]) -> float:
+    """Return the machine epsilon of the rounding errors that such data may carry, in double or not."""
+    return float(np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps)
 
 
 def weights(name: str, value: object, stack: tuple[int, ...], n: int, *, whole: bool = False) -> Array:

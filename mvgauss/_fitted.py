@@ -347,10 +347,11 @@ class Fitted:
     def covariance(self, walk: Walk = FREELY) -> Array:
         """Return the regularised covariances, ``(P, C, C)``."""
         p, c = self.mean.shape
-        if self.scatter is None:
-            return _whitening.pinv(self.inv_covariance(walk))
-        self.refuse_unsolvable()
         result = np.empty((p, c, c), self.dtype)
+        if self.scatter is None:
+            self._per_factor(_whitening.covariance_of, result, walk)
+            return result
+        self.refuse_unsolvable()
         self._per_patch(lambda *kept: _shrinkage.estimate(self.moments(*kept), self.how)[:1], [result], walk)
         return result
 
@@ -358,15 +359,19 @@ class Fitted:
         """Return the inverse covariances, ``(P, C, C)``: the self-products of the factors."""
         p, c = self.mean.shape
         result = np.empty((p, c, c), self.dtype)
+        self._per_factor(_whitening.self_product, result, walk)
+        return result
+
+    def _per_factor(self, kernel: Callable[[Array], Array], out: Array, walk: Walk) -> None:
+        """Write one matrix for each patch, which a kernel makes of its factor in double precision."""
         _blocks.over_stack(
-            lambda w: (_whitening.self_product(w.astype(np.float64)),),
-            (p,),
+            lambda w: (kernel(w.astype(np.float64)),),
+            (self.n_patches,),
             [(self.made(walk).factor, 2)],
-            [result],
-            item_bytes=c * c * 8,
+            [out],
+            item_bytes=self.n_features**2 * 8,
             n_jobs=walk.n_jobs,
         )
-        return result
 
     def score(
         self,

@@ -60,7 +60,7 @@ class Moments:
 
     Notes
     -----
-    Each sample is first shifted by one sample of positive weight, then centred, then multiplied
+    Each sample is first shifted by one sample of the largest weight, then centred, then multiplied
     with itself. The shift is exact for data far from zero, so the error of `scatter` is bounded by
     a small multiple of :math:`N \epsilon \sum w |z_i| |z_j|` with :math:`z = x - \bar x`, whatever
     the offset of the data; a constant feature has a scatter of exactly zero.
@@ -164,7 +164,7 @@ class Moments:
         if other.mean.shape != self.mean.shape:
             _checks.refuse("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
         whole = copy.copy(self)
-        whole.scatter = self.scatter.copy()
+        whole.scatter = self.scatter.astype(np.result_type(self.scatter, other.scatter))
         return whole._absorb(other)
 
     def _absorb(self, other: Moments) -> Self:
@@ -233,15 +233,9 @@ class Moments:
         >>> Moments(np.array([1.0, 3.0])).cov(ddof=0)
         array([[1.]])
         """
-        return self._normalised(_ddof(bias, ddof))
-
-    def _normalised(self, ddof: float) -> Array:
-        """Return scatter / divisor."""
-        divisor = self.divisor(ddof)
-        if (divisor <= 0).any():
-            warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=3)
-            divisor = np.maximum(divisor, 0)
-        return over_divisor(self.scatter, divisor)
+        divisor = self.divisor(_ddof(bias, ddof))
+        _warn_without_freedom(divisor)
+        return _over(self.scatter, divisor)
 
     def divisor(self, ddof: float = 1.0) -> Array:
         """Return W - ddof V/W, what the scatter is divided by.
@@ -256,10 +250,13 @@ class Moments:
         ndarray, shape (...)
             N - ddof for a sample without weights.
         """
-        w = self.sum_weights
-        # an empty sample has neither, and -ddof degrees of freedom
-        ratio = np.where(w > 0, self.sum_squared_weights, 1) / np.where(w > 0, w, 1)
-        return np.asarray(w - ddof * ratio)
+        return _divisor(self.sum_weights, self.sum_squared_weights, ddof)
+
+
+def _divisor(w: Array, v: Array, ddof: float) -> Array:
+    """Return w - ddof v / w; an empty sample has neither, and -ddof degrees of freedom."""
+    some = w > 0
+    return np.asarray(w - ddof * np.where(some, v, 1) / np.where(some, w, 1))
 
 
 def cov(
@@ -354,9 +351,13 @@ def cov(
     x, weights, result = _door(given, rowvar, aweights, fweights, dtype)
     *stack, n, c = x.shape
     out = np.empty((*stack, c, c), result)
+    if out.size:
+        total, squared = (w.sum(axis=-1) for w in weights or [np.ones(n), np.ones(n)])
+        _warn_without_freedom(_divisor(total, squared, ddof))
 
     def kernel(x: Array, *w: Array) -> tuple[Array]:
-        return (of_block(x, *w, dtype=_working(result))._normalised(ddof),)
+        m = of_block(x, *w, dtype=_working(result))
+        return (_over(m.scatter, m.divisor(ddof)),)
 
     _blocks.over_stack(
         kernel, tuple(stack), _operands(x, weights), [out], item_bytes=_item_bytes(n, c, result)
@@ -364,9 +365,15 @@ def cov(
     return out.reshape(()) if given.ndim <= 2 and c == 1 else out
 
 
-def over_divisor(scatter: Array, divisor: Array) -> Array:
+def _warn_without_freedom(divisor: Array) -> None:
+    """Warn the caller's caller, as `numpy.cov` does, of a divisor that is not positive."""
+    if (divisor <= 0).any():
+        warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=3)
+
+
+def _over(scatter: Array, divisor: Array) -> Array:
     """Return scatter / divisor; the parts of a complex one apart, which keeps it Hermitian."""
-    divisor = divisor.astype(scatter.real.dtype)[..., None, None]
+    divisor = np.maximum(divisor, 0).astype(scatter.real.dtype)[..., None, None]
     if scatter.dtype.kind != "c":
         return np.asarray(scatter / divisor)
     result = np.empty_like(scatter)
@@ -416,7 +423,7 @@ def _of_run(x: Array, w: Array | None, wa: Array | None, out: Array, fourth: boo
         z -= offset
     else:
         total, squared = w.sum(axis=1), wa.sum(axis=1)
-        shift = z[np.argmax(w > 0, axis=1), np.arange(b)]
+        shift = z[np.argmax(w, axis=1), np.arange(b)]
         z -= shift
         v = w.T[..., None].astype(z.real.dtype)
         # a run may have no weight at all; its offset is then 0, not 0/0

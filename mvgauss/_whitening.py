@@ -106,7 +106,7 @@ def pinv(
     s = _square("covariance", covariance)
     return_rank = _checks.flag("return_rank", return_rank)
     stack, c = s.shape[:-2], s.shape[-1]
-    eps = float(np.finfo(_checks.precision(s.dtype)).eps)
+    eps = _checks.precision(s.dtype)
     tolerance = np.asarray(c * eps) if rtol is None else _tolerance(rtol, stack)
     inverse = np.empty(s.shape, _checks.stored(s.dtype))
     rank = np.empty(stack, np.intp)
@@ -187,7 +187,7 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
         )
     _checks.finite("x", given)
     _checks.finite("mean", mu)
-    eps = float(np.finfo(_checks.precision(p.dtype)).eps)
+    eps = _checks.precision(p.dtype)
     root = np.empty(p.shape, np.float64)
     _blocks.over_stack(
         lambda block: (_root(symmetric("inv_covariance", block, eps), eps),),
@@ -241,6 +241,13 @@ def whiten(s: Array, rtol: Array, eps: float) -> Whitening:
     last is cheapest, so it is tried first.
     """
     c = s.shape[-1]
+    trace = np.trace(s, axis1=1, axis2=2)
+    exponent = np.frexp(trace)[1]
+    if (np.abs(exponent) > np.finfo(s.dtype).maxexp // 4).any():  # squares may leave the range
+        half = (exponent // 2)[:, None, None]
+        scaled = whiten(np.ldexp(np.ldexp(s, -half), -half), rtol, eps)
+        log_pdet = scaled.log_pdet + scaled.rank * half[:, 0, 0] * math.log(4)
+        return Whitening(np.ldexp(scaled.factor, -half), scaled.rank, log_pdet)
     cut = np.broadcast_to(np.maximum(rtol, c * np.finfo(s.dtype).eps), len(s))
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
         w = _invert_lower(_cholesky(s))
@@ -268,6 +275,12 @@ def self_product(w: Array) -> Array:
     return np.asarray(np.matmul(w.swapaxes(-1, -2), w))
 
 
+def covariance_of(w: Array) -> Array:
+    """Return pinv(W^T W) of a block of factors in double precision."""
+    eps = float(np.finfo(w.dtype).eps)
+    return self_product(whiten(self_product(w), np.asarray(w.shape[-1] * eps), eps).factor)
+
+
 def symmetric(name: str, s: Array, eps: float) -> Array:
     """Refuse matrices that are not finite and symmetric up to rounding; return them symmetric.
 
@@ -275,7 +288,7 @@ def symmetric(name: str, s: Array, eps: float) -> Array:
     """
     s = s.astype(np.float64, copy=False)
     t = s.swapaxes(-1, -2)
-    if (s == t).all():
+    if (s == t).all() and np.isfinite(s).all():
         return s
     size = np.abs(s).max(axis=(1, 2))
     if not np.isfinite(size).all():
@@ -289,12 +302,13 @@ def symmetric(name: str, s: Array, eps: float) -> Array:
 
 def _root(p: Array, eps: float) -> Array:
     """Return U with U^T U = P for a block of positive semi-definite matrices."""
-    try:
-        return np.asarray(np.linalg.cholesky(p).swapaxes(1, 2))
-    except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(p)
-        _largest("inv_covariance", values, np.arange(len(p)), eps)
-        return np.asarray(np.sqrt(np.maximum(values, 0))[:, :, None] * vectors.swapaxes(1, 2))
+    root = _cholesky(p).swapaxes(1, 2)
+    failed = np.flatnonzero(np.isnan(root[:, :1, :1]))
+    if failed.size:
+        values, vectors = np.linalg.eigh(p[failed])
+        _largest("inv_covariance", values, failed, eps)
+        root[failed] = np.sqrt(np.maximum(values, 0))[:, :, None] * vectors.swapaxes(1, 2)
+    return root
 
 
 def _norm(s: Array) -> Array:
@@ -393,7 +407,7 @@ def _tolerance(rtol: ArrayLike, stack: tuple[int, ...]) -> Array:
 
 def of_inverse(p: Array, dtype: np.dtype[Any]) -> Whitening:
     """Factor a block of inverse covariances ``(B, C, C)`` given in `dtype`."""
-    eps = float(np.finfo(_checks.precision(dtype)).eps)
+    eps = _checks.precision(dtype)
     p = symmetric("inv_covariance", p, eps)
     w = whiten(p, np.asarray(p.shape[-1] * eps), eps)
     root = _root(p, eps)
