@@ -69,19 +69,22 @@ class _OneBlasThread:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        with self._lock:
-            if self._holders == 0:
-                if self._controller is None:
-                    self._controller = ThreadpoolController()
-                self._limit = self._controller.limit(limits=1, user_api="blas")
-            self._holders += 1
+        held = False
         try:
+            with self._lock:
+                if self._holders == 0:
+                    if self._controller is None:
+                        self._controller = ThreadpoolController()
+                    self._limit = self._controller.limit(limits=1, user_api="blas")
+                self._holders += 1
+                held = True
             yield
         finally:
-            with self._lock:
-                self._holders -= 1
-                if self._holders == 0:
-                    self._limit.restore_original_limits()
+            if held:
+                with self._lock:
+                    self._holders -= 1
+                    if self._holders == 0:
+                        self._limit.restore_original_limits()
 
 
 one_blas_thread = _OneBlasThread()

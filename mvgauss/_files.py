@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -34,7 +35,8 @@ class MissingFile(FileNotFoundError, ValueError):
 def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Write beside the target and move into place: a failure leaves the old file as it was."""
     target = Path(os.path.realpath(_path(path)))
-    text = json.dumps({"format": FORMAT, "version": VERSION, **header})
+    members = sorted(arrays)
+    text = json.dumps({"format": FORMAT, "version": VERSION, "members": members, **header})
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         beside = Path(folder) / target.name
         with beside.open("xb") as file:
@@ -46,45 +48,57 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
     """Read what `write` wrote; anything else is a `ValueError` that says what is wrong."""
-    name = Path(_path(path))
+    name = _path(path)
     try:
-        with name.open("rb") as file:
-            arrays = _members(file)
+        file = Path(name).open("rb")  # noqa: SIM115, closed below: only opening may miss the file
     except FileNotFoundError as error:
-        raise MissingFile(f"path: expected a saved model, got no file at {str(name)!r}") from error
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"path: expected a file written by MultiVariateGaussian.save, got {str(name)!r}, "
-            f"which is damaged or something else: {error}"
-        ) from error
-    header = _header(arrays.pop("header", None), str(name))
+        raise MissingFile(f"path: expected a saved model, got no file at {name!r}") from error
+    with file:
+        try:
+            arrays = _members(file)
+        except Exception as error:  # zipfile has many ways to fail
+            raise ValueError(
+                f"path: expected a file written by MultiVariateGaussian.save, got {name!r}, which is "
+                f"damaged or something else: {error}"
+            ) from error
+    header = _header(arrays.pop("header", None), name)
+    if sorted(arrays) != header.pop("members", None):
+        _checks.refuse("path", "a whole file", f"{name!r}, which has other members than were saved")
     return header, arrays
 
 
 def _members(file: IO[bytes]) -> dict[str, Array]:
-    """Read the arrays of an archive, none larger than the bytes it really has."""
-    arrays = {}
-    size = os.fstat(file.fileno()).st_size
+    """Read the arrays of an archive; none takes more memory than the file has bytes."""
+    arrays: dict[str, Array] = {}
+    left = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
-                raise ValueError(f"the member {info.filename!r} is not stored plainly")
+            left -= info.file_size
+            if info.compress_type != zipfile.ZIP_STORED or left < 0 or info.filename in arrays:
+                raise ValueError(f"the member {info.filename!r} is not stored plainly, once")
             with archive.open(info) as member:
-                version = np.lib.format.read_magic(member)
-                if version != (1, 0):
-                    raise ValueError(f"the member {info.filename!r} has .npy version {version}")
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(
-                    member, max_header_size=_HEADER_BYTES
-                )
-                data = member.read()
-            if dtype.hasobject or dtype.kind not in "iuf" or fortran:
-                raise ValueError(f"the member {info.filename!r} has dtype {dtype}")
-            # frombuffer makes no array but of the bytes that are there
-            array = np.frombuffer(data, dtype).reshape(shape)
-            arrays[info.filename.removesuffix(".npy")] = array.copy()
+                arrays[info.filename.removesuffix(".npy")] = _array(member, info)
     return arrays
+
+
+def _array(member: IO[bytes], info: zipfile.ZipInfo) -> Array:
+    """Read one `.npy` array; reading to its end checks its sum."""
+    if np.lib.format.read_magic(member) != (1, 0):
+        raise ValueError(f"the member {info.filename!r} is no array of .npy version 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=_HEADER_BYTES)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "iuf" or fortran or not dtype.isnative or member.tell() + size != info.file_size:
+        raise ValueError(f"the member {info.filename!r} is no plain array of its size")
+    array = np.empty(shape, dtype)
+    rest = array.reshape(-1).view(np.uint8).data
+    while rest:
+        count = member.readinto(rest)  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"the member {info.filename!r} ends too early")
+        rest = rest[count:]
+    if member.read(1):
+        raise ValueError(f"the member {info.filename!r} goes on")
+    return array
 
 
 def _header(member: Array | None, name: str) -> dict[str, Any]:
@@ -93,13 +107,14 @@ def _header(member: Array | None, name: str) -> dict[str, Any]:
     if member is not None and member.dtype == np.uint8 and member.nbytes <= _HEADER_BYTES:
         with contextlib.suppress(ValueError):
             header = json.loads(member.tobytes())
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
         _checks.refuse("path", "a file written by MultiVariateGaussian.save", f"{name!r}")
-    if header.get("version") != VERSION:
+    version = header.pop("version", None)
+    if version != VERSION:
         _checks.refuse(
             "path",
             f"a file of format version {VERSION}",
-            f"version {header.get('version')!r} in {name!r}",
+            f"version {version!r} in {name!r}",
             hint="a newer mvgauss may read it",
         )
     return header

@@ -277,7 +277,9 @@ class Fitted:
                 "one that can be estimated from the moments of this model",
                 f"{how.shrinkage!r}, for which it must be set before the first fit",
             )
-        return replace(self, how=how, factors=None, good=None, limit=None)
+        if how.needs_fourth:
+            return replace(self, how=how, factors=None, good=None, limit=None)
+        return replace(self, how=how, third=None, fourth=None, factors=None, good=None, limit=None)
 
     def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""

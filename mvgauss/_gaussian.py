@@ -292,7 +292,7 @@ class MultiVariateGaussian:
             for what in ("n_features", "grid", "working"):
                 if getattr(mine, what) != getattr(theirs, what):
                     _checks.refuse("other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}")
-            self._fitted = mine.regularised(how).merged(theirs, self._walk("merge"))
+            self._fitted = mine.regularised(how).merged(theirs.regularised(how), self._walk("merge"))
         return self
 
     def forward(self, embedding: ArrayLike) -> list[Array]:
