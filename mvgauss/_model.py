@@ -1,0 +1,199 @@
+"""A model of patches: its parameters, what is fitted, and how scikit-learn sees it."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from mvgauss import _checks
+from mvgauss._checks import Array
+from mvgauss._embedding import Embedding
+from mvgauss._fitted import Fitted, Walk
+from mvgauss._shrinkage import Regularisation
+
+#: Fitting calls on one model wait for each other; the locks live beside the models, which are
+#: copied and pickled as plain objects.
+_locks: WeakKeyDictionary[PatchModel, threading.Lock] = WeakKeyDictionary()
+_locks_lock = threading.Lock()
+
+
+class NotFittedError(ValueError, AttributeError):
+    """The model has no parameters yet."""
+
+
+def not_fitted(message: str) -> NotFittedError:
+    """Return that error; one that scikit-learn knows too, where it is in use."""
+    theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    if theirs is None:
+        return NotFittedError(message)
+    error: NotFittedError = type("NotFittedError", (NotFittedError, theirs), {})(message)
+    return error
+
+
+class PatchModel:
+    """Parameters of the constructor, and the Gaussians that were fitted with them."""
+
+    _fitted: Fitted | None = None
+
+    def __init__(
+        self,
+        n_features: int | None = None,
+        n_patches: int | None = None,
+        *,
+        reg_covar: float = 0.01,
+        shrinkage: float | str | None = None,
+        ddof: float = 1,
+        feature_axis: int = 1,
+        dtype: DTypeLike | None = None,
+        n_jobs: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.n_features = n_features
+        self.n_patches = n_patches
+        self.reg_covar = reg_covar
+        self.shrinkage = shrinkage
+        self.ddof = ddof
+        self.feature_axis = feature_axis
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.progress = progress
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the constructor.
+
+        Parameters
+        ----------
+        deep : bool, default True
+            Without effect, as no parameter is an estimator; there for scikit-learn.
+
+        Returns
+        -------
+        dict
+            Names and values.
+        """
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the constructor; they take effect at the next `fit`.
+
+        Parameters
+        ----------
+        **params : object
+            Names and new values.
+
+        Returns
+        -------
+        MultiVariateGaussian
+            The model itself.
+
+        Raises
+        ------
+        ValueError
+            If a name is not a parameter; nothing is then set.
+        """
+        known = self.get_params()
+        for name in params:
+            if name not in known:
+                _checks.refuse("set_params", f"one of {', '.join(known)}", name)
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    @property
+    def mean(self) -> Array:
+        """Mean of each patch, ``(C, P)``."""
+        fitted = self._model()
+        return np.array(fitted.mean.T, fitted.dtype, order="C")
+
+    @property
+    def covariance(self) -> Array:
+        """Regularised covariances, ``(P, C, C)``."""
+        return self._model().covariance(self._walk("covariance"))
+
+    @property
+    def inv_covariance(self) -> Array:
+        """Inverses of the regularised covariances, ``(P, C, C)``."""
+        return self._model().inv_covariance(self._walk("inv_covariance"))
+
+    @property
+    def rank(self) -> Array:
+        """Ranks of the regularised covariances, ``(P,)``."""
+        return self._model().made(self._walk("factors")).rank.copy()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the fitted model keeps: means, moments, and factors once they are made."""
+        return self._model().nbytes
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features of the fitted embeddings."""
+        return self._model().n_features
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, which alone asks, what kind of estimator this is."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(two_d_array=True, three_d_array=True),
+            array_api_support=False,
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether `fit` was called."""
+        return self._fitted is not None
+
+    def _model(self) -> Fitted:
+        """Return what is fitted, or the identity of the sizes given to the constructor."""
+        if self._fitted is not None:
+            return self._fitted
+        if self.n_features is None or self.n_patches is None:
+            raise not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
+        c = _checks.integer("n_features", self.n_features, low=1)
+        p = _checks.integer("n_patches", self.n_patches, low=1)
+        _, stored = self._dtypes(np.dtype(np.float32))
+        return Fitted.identity(c, p, stored)
+
+    def _dtypes(self, given: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
+        """Return the dtypes to compute in and to keep results in."""
+        if self.dtype is None:
+            return np.dtype(np.float64), _checks.stored(given)
+        dtype = _checks.inexact("dtype", self.dtype, kinds="f")
+        if dtype.itemsize not in (4, 8):
+            _checks.refuse("dtype", "float32 or float64", str(dtype))
+        return dtype, dtype
+
+    def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
+        """Return an embedding of the sizes seen before, or of those given to the constructor."""
+        x = Embedding(value, self.feature_axis)
+        if fitted is None:
+            x.refuse_other(self.n_features, self.n_patches)
+        else:
+            x.refuse_other(fitted.n_features, fitted.n_patches, fitted.grid)
+        return x
+
+    def _regularisation(self) -> Regularisation:
+        """Return how covariances are made, from the parameters as they are now."""
+        return Regularisation.checked(self.ddof, self.reg_covar, self.shrinkage)
+
+    def _walk(self, task: str) -> Walk:
+        """Return how blocks are walked."""
+        return Walk(self.n_jobs, task if _checks.flag("progress", self.progress) else None)
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """Let one thread at a time change this model."""
+        with _locks_lock:
+            lock = _locks.setdefault(self, threading.Lock())
+        with lock:
+            yield
