@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from scipy import sparse
 
 Array = NDArray[Any]
 
@@ -57,7 +56,7 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     wanted = f"an array of {_KINDS[kinds]}"
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         refuse(name, "an array without masked entries", "a masked array", TypeError)
-    if sparse.issparse(value):
+    if sparse(value):
         refuse(name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()")
     try:
         result = np.asarray(value)
@@ -71,6 +70,11 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         real(name, result.dtype)
         refuse(name, wanted, f"dtype {result.dtype}", TypeError)
     return result
+
+
+def sparse(value: object) -> bool:
+    """Return whether a value is a sparse array of SciPy, which need not be imported to tell."""
+    return type(value).__module__.startswith("scipy.sparse")
 
 
 def real(name: str, dtype: np.dtype[Any]) -> None:

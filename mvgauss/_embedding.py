@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
-from scipy import sparse
 
 from mvgauss import _checks
 from mvgauss._checks import Array
@@ -106,5 +105,5 @@ def _indexable(value: object) -> bool:
         and isinstance(getattr(value, "shape", None), tuple)
         and hasattr(value, "__getitem__")
         and not hasattr(value, "__array_interface__")
-        and not sparse.issparse(value)
+        and not _checks.sparse(value)
     )

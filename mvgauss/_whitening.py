@@ -22,8 +22,11 @@ __all__ = ["mahalanobis", "pinv"]
 #: The cheap road is taken where a bound on the smallest eigenvalue clears the cut-off by this factor.
 _MARGIN = 4.0
 
-#: Triangles of up to twice this size are inverted elementwise over the stack, larger ones by halves.
-_LEAF = 8
+#: Triangles of up to this size are inverted elementwise over the stack, larger ones by halves.
+_LEAF = 13
+
+#: From this size on it pays to leave out the zeros of a triangle in a product.
+_LARGE = 48
 
 
 class Whitening(NamedTuple):
@@ -250,7 +253,8 @@ def whiten(s: Array, rtol: Array, eps: float) -> Whitening:
         return Whitening(np.ldexp(scaled.factor, -half), scaled.rank, log_pdet)
     cut = np.broadcast_to(np.maximum(rtol, c * np.finfo(s.dtype).eps), len(s))
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
-        w = _invert_lower(_cholesky(s))
+        w = scratch("W", s.shape, s.dtype)
+        _invert_lower(_cholesky(s), w)
         log_pdet = -2 * np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
         inverse_norm = _norm(w) ** 2
         proven = _norm(s) * inverse_norm * cut * _MARGIN < 1
@@ -339,52 +343,64 @@ def _cholesky(s: Array) -> Array:
         return np.concatenate([_cholesky(s[:h]), _cholesky(s[h:])]) if h else np.full_like(s, np.nan)
 
 
-def _invert_lower(lower: Array) -> Array:
-    """Return the inverses of a block of lower triangular matrices, in scratch memory.
+def _invert_lower(a: Array, w: Array) -> None:
+    """Write the inverses of lower triangular matrices ``(..., C, C)`` into `w`.
 
-    By halves, L = [[A, 0], [B, C]], L^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]], all halves of one size
-    at once: a few long steps, since short ones would keep other threads from running. The matrices
-    are padded with an identity so that they halve evenly.
+    By halves: [[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]. Halves of one size are
+    inverted together, as one stack: a few long steps, since between short ones threads wait for
+    each other.
     """
-    p, c, _ = lower.shape
-    halvings = max(0, (c // _LEAF).bit_length() - 1)
-    b = -(-c // (1 << halvings))
-    size = b << halvings
-    a, w = (scratch(name, (p, size, size), lower.dtype) for name in ("padded L", "padded W"))
-    a[:, :c, :c] = lower
-    a[:, c:] = 0
-    i = np.arange(c, size)
-    a[:, i, i] = 1
-    _invert_leaves(_diagonal_blocks(a, b), _diagonal_blocks(w, b))
-    while b < size:
-        b *= 2
-        half, below = slice(0, b // 2), slice(b // 2, b)
-        ab, wb = _diagonal_blocks(a, b), _diagonal_blocks(w, b)
-        product = scratch("C^-1 B", (p, size // b, b // 2, b // 2), w.dtype)
-        np.matmul(wb[..., below, below], ab[..., below, half], out=product)
-        np.matmul(np.negative(product, out=product), wb[..., half, half], out=wb[..., below, half])
-        wb[..., half, below] = 0
-    return w[:, :c, :c]
+    c = a.shape[-1]
+    if c <= _LEAF:
+        _invert_leaves(a, w)
+        return
+    h = c - c // 2
+    top, bottom = (..., slice(h), slice(h)), (..., slice(h, None), slice(h, None))
+    low, high = (..., slice(h, None), slice(h)), (..., slice(h), slice(h, None))
+    if c == 2 * h:
+        _invert_lower(_halves(a), _halves(w))
+    else:
+        _invert_lower(a[top], w[top])
+        _invert_lower(a[bottom], w[bottom])
+    product = scratch(f"C^-1 B {c}", w[low].shape, w.dtype)
+    _lower_times(w[bottom], a[low], product)
+    np.negative(product, out=product)
+    _times_lower(product, w[top], w[low])
+    w[high] = 0
 
 
-def _diagonal_blocks(s: Array, b: int) -> Array:
-    """View the blocks of size `b` on the diagonals of ``(P, C, C)``, as ``(P, C / b, b, b)``."""
-    p, c, _ = s.shape
-    matrix, row, column = s.strides
-    strides = matrix, b * (row + column), row, column
-    return np.lib.stride_tricks.as_strided(s, (p, c // b, b, b), strides)
+def _halves(a: Array) -> Array:
+    """View the two halves on the diagonals of ``(..., 2 H, 2 H)`` as one stack, ``(..., 2, H, H)``."""
+    h = a.shape[-1] // 2
+    *stack, row, column = a.strides
+    strides = (*stack, h * (row + column), row, column)
+    return np.lib.stride_tricks.as_strided(a, (*a.shape[:-2], 2, h, h), strides)
 
 
-def _invert_leaves(lower: Array, w: Array) -> None:
-    """Write inverses of small lower triangles by elimination in [L | I], elementwise over all."""
-    a = np.ascontiguousarray(lower.transpose(2, 3, 0, 1))
+def _lower_times(t: Array, a: Array, out: Array) -> None:
+    """Write T A; of a large triangle T the zeros, a quarter of the work, are left out."""
+    h = t.shape[-1] // 2 if t.shape[-1] >= _LARGE else 0
+    np.matmul(t[..., :h, :h], a[..., :h, :], out=out[..., :h, :])
+    np.matmul(t[..., h:, :], a, out=out[..., h:, :])
+
+
+def _times_lower(a: Array, t: Array, out: Array) -> None:
+    """Write A T in the same way."""
+    h = t.shape[-1] // 2 if t.shape[-1] >= _LARGE else 0
+    np.matmul(a, t[..., :, :h], out=out[..., :, :h])
+    np.matmul(a[..., :, h:], t[..., h:, h:], out=out[..., :, h:])
+
+
+def _invert_leaves(a: Array, w: Array) -> None:
+    """Write inverses of small lower triangles by elimination in [A | I], elementwise over all."""
+    a = np.ascontiguousarray(np.moveaxis(a, (-2, -1), (0, 1)))
     g = np.zeros_like(a)
     i = np.arange(len(a))
     g[i, i] = 1
     for j in i:
         g[j, : j + 1] /= a[j, j]
         g[j + 1 :, : j + 1] -= a[j + 1 :, j, None] * g[j, : j + 1]
-    w[...] = g.transpose(2, 3, 0, 1)
+    w[...] = np.moveaxis(g, (0, 1), (-2, -1))
 
 
 def _square(name: str, value: ArrayLike) -> Array:
