@@ -1,0 +1,73 @@
+"""Fit one Gaussian per patch to real CNN embeddings, score test images, and draw what stands out.
+
+    python docs/quickstart.py [PICTURE]
+
+prints what it finds and writes the picture, docs/quickstart.png by default. Where the embeddings
+come from: docs/data/README.md.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import rankdata
+
+from mvgauss import MultiVariateGaussian, anomaly_map
+
+HERE = Path(__file__).resolve().parent
+
+
+def roc_auc(scores, labels):
+    """Return how often a defective item scores above a good one; ties count half."""
+    ranks, bad = rankdata(scores), np.asarray(labels, bool)
+    n_bad, n_good = bad.sum(), (~bad).sum()
+    return (ranks[bad].sum() - n_bad * (n_bad + 1) / 2) / (n_bad * n_good)
+
+
+def draw(images, maps, masks, titles, path):
+    """Draw the test images, and below each its map with the true defect outlined."""
+    n = len(images)
+    figure = Figure(figsize=(n + 0.9, 2.4), layout="constrained")  # goes into a file, opens no window
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    axes = figure.subplots(2, n)
+    for i, (top, below) in enumerate(axes.T):
+        top.set_title(titles[i], fontsize=11)
+        top.imshow(images[i])
+        heat = below.imshow(maps[i], cmap="inferno", vmin=0, vmax=maps.max())
+        if masks[i].any():
+            below.contour(masks[i], levels=[0.5], colors="white", linewidths=1.2)
+        for ax in (top, below):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+    figure.colorbar(heat, ax=axes, aspect=20, pad=0.01, label="standard deviations")
+    figure.savefig(path, dpi=96)
+
+
+def main():
+    """Run the whole job."""
+    data = np.load(HERE / "data" / "small.npz")
+    train = data["train"].astype(np.float32)  # (60, 24, 14, 14): images, features, grid of patches
+    test = data["test"].astype(np.float32)  # (12, 24, 14, 14)
+    labels, masks, kinds = data["test_labels"], data["test_masks"], data["test_kinds"]
+
+    model = MultiVariateGaussian().fit(train)  # good images only
+    distances = model.mahalanobis(test)  # (12, 14, 14), in standard deviations
+    scores = distances.max(axis=(1, 2))  # an image is as odd as its oddest patch
+    maps = anomaly_map(distances, 112, sigma=4)  # (12, 112, 112), one value per pixel
+
+    print(f"fitted {train.shape[2] * train.shape[3]} Gaussians of {train.shape[1]} features")
+    print(f"image ROC AUC {roc_auc(scores, labels):.4f}")
+    print(f"pixel ROC AUC {roc_auc(maps.ravel(), masks.ravel()):.4f}\n")
+    print("index  kind      label  score")
+    for i, (kind, label, score) in enumerate(zip(kinds, labels, scores, strict=True)):
+        print(f"{i:5}  {kind:8}  {label:5}  {score:5.2f}")
+
+    picture = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "quickstart.png"
+    titles = [f"{kind}\n{score:.1f}" for kind, score in zip(kinds, scores, strict=True)]
+    draw(data["test_rgb"], maps, masks, titles, picture)
+    print(f"\nwrote {picture}")
+
+
+if __name__ == "__main__":
+    main()
