@@ -64,7 +64,9 @@ class Embedding:
                 place = f"in shape {self.shape} with features on axis {self.axis}"
                 what = f"a {what} of {wanted}" if what == "grid" else f"{wanted} {what}"
                 hint = ""
-                if what.endswith("features"):  # the words that scikit-learn's tools look for
+                if grid is not None and len(self.shape) == len(grid) + 1:
+                    hint = "a single sample needs its axis too: embedding[None]"
+                elif what.endswith("features"):  # the words that scikit-learn's tools look for
                     hint = (
                         f"X has {got} features, but MultiVariateGaussian is expecting {wanted} "
                         "features as input"

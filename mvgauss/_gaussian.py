@@ -25,7 +25,8 @@ class MultiVariateGaussian(Scoring):
 
     Axis 0 of an embedding is samples, `feature_axis` is features, and all other axes are the grid of
     patches: ``(N, C, H, W)``, ``(N, C, P)`` or ``(N, C)``; with ``feature_axis=-1`` also ViT tokens
-    ``(N, P, C)`` and ``(N, H, W, C)``.
+    ``(N, P, C)`` and ``(N, H, W, C)``. Nothing in an array says which axis is which: with
+    `n_features` given, a wrong layout is refused.
 
     Parameters
     ----------

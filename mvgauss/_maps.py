@@ -52,7 +52,7 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
         _checks.refuse("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}")
     _checks.finite("distances", d)
     sigma = _checks.number("sigma", sigma, low=0)
-    size = (image_size, image_size) if np.ndim(image_size) == 0 else tuple(image_size)  # type: ignore[arg-type]
+    size = image_size if isinstance(image_size, (tuple, list, np.ndarray)) else (image_size, image_size)
     if len(size) != 2:
         _checks.refuse("image_size", "one integer or (height, width)", _checks.briefly(image_size))
     height, width = (_checks.integer("image_size", s, low=1) for s in size)

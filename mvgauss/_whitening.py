@@ -187,6 +187,7 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
             "x, mean, inv_covariance",
             "stack axes that broadcast, samples of x in its last axis but one",
             f"stacks {shapes[0]}, {shapes[1]} and {shapes[2]}",
+            hint="for x of shape (M, P, C) and P Gaussians, x.swapaxes(0, 1) has the stack in front",
         )
     _checks.finite("x", given)
     _checks.finite("mean", mu)
