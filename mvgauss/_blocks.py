@@ -220,17 +220,36 @@ def over_stack(
     read = [_reader(a, core, stack) for a, core in operands]
     write = [collapsed(out, len(stack), writeable=True) for out in outputs]
 
+    def first_bad(error: _checks.BadItem, part: slice) -> _checks.BadItem:
+        while error.item:  # an item before it may be refused for another reason
+            try:
+                kernel(*(take(slice(part.start, part.start + error.item)) for take in read))
+            except _checks.BadItem as earlier:
+                error = earlier
+            else:
+                break
+        return error
+
     def task(part: slice) -> None:
         try:
             answers = kernel(*(take(part) for take in read))
         except _checks.BadItem as error:
-            raise error.at(part.start, stack) from None
+            raise first_bad(error, part).at(part.start, stack) from None
         for out, answer in zip(write, answers, strict=True):
             assert out is not None
             out[part] = answer
 
     with _scratch_memory():  # for a walk in this thread
         run(task, slices(length, item_bytes, least=least), n_jobs=n_jobs, progress=progress)
+
+
+def over_rows(kernel: Callable[[slice], tuple[Array, ...]], length: int, row_bytes: int) -> tuple[Array, ...]:
+    """Return what a kernel makes of runs of rows, ``(block, rows, ...)``, put together again."""
+    runs = slices(length, row_bytes)
+    if len(runs) <= 1:
+        return kernel(slice(0, length))
+    parts = list(results(kernel, runs))
+    return tuple(np.concatenate(answers, axis=1) for answers in zip(*parts, strict=True))
 
 
 def _reader(a: Array, core: int, stack: tuple[int, ...]) -> Callable[[slice], Array]:

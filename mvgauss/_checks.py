@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 import numpy as np
@@ -60,7 +61,7 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         refuse(name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()")
     try:
         result = np.asarray(value)
-        if result.dtype == object and not any(isinstance(v, str) for v in result.flat):
+        if result.dtype == object and not any(v is None or isinstance(v, str) for v in result.flat):
             result = result.astype(np.float64)
     except Exception as error:
         raise TypeError(
@@ -83,8 +84,8 @@ def real(name: str, dtype: np.dtype[Any]) -> None:
         refuse(name, "real numbers", f"dtype {dtype}", ComplexDataError, "Complex data not supported")
 
 
-def finite(name: str, value: Array, start: int = 0) -> None:
-    """Refuse an array with a NaN or an infinity, naming the first; `start` is that of its axis 0."""
+def finite(name: str, value: Array, *start: int) -> None:
+    """Refuse an array with a NaN or an infinity, naming the first; `start` is where its axes begin."""
     # along the first axis, so that a large array needs no mask of its own size
     for lead, part in enumerate(value) if value.ndim > 1 else [(None, value)]:
         bad = ~np.isfinite(part)
@@ -92,7 +93,7 @@ def finite(name: str, value: Array, start: int = 0) -> None:
             index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), np.shape(part)))
             index = index if lead is None else (lead, *index)
             got = "NaN" if np.isnan(value[index]) else value[index]
-            index = (index[0] + start, *index[1:]) if index else index
+            index = tuple(i + first for i, first in zip_longest(index, start[: len(index)], fillvalue=0))
             refuse(name, "finite numbers", f"{got} at index {index}")
 
 

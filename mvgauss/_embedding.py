@@ -95,6 +95,11 @@ class Embedding:
         _checks.finite(self.name, np.asarray(self.value[part]), part.start)
         _checks.refuse(self.name, f"numbers whose squares {dtype} can hold", "larger ones")
 
+    def refuse_if_not_finite(self, part: slice, stack: Array) -> None:
+        """Refuse a part with a NaN or an infinity, naming the first."""
+        samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
+        _checks.finite(self.name, samples, part.start)
+
     def stack(self, array: Array) -> Array:
         """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""
         return np.moveaxis(np.moveaxis(array, self.axis, -1), 0, -2)

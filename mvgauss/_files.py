@@ -36,7 +36,7 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
     """Write beside the target and move into place: a failure leaves the old file as it was."""
     target = Path(os.path.realpath(_path(path)))
     members = sorted(arrays)
-    text = json.dumps({"format": FORMAT, "version": VERSION, "members": members, **header})
+    text = json.dumps({"format": FORMAT, "version": VERSION, "members": members, **header}, default=_plain)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         beside = Path(folder) / target.name
         with beside.open("xb") as file:
@@ -118,6 +118,13 @@ def _header(member: Array | None, name: str) -> dict[str, Any]:
             hint="a newer mvgauss may read it",
         )
     return header
+
+
+def _plain(value: object) -> object:
+    """Return a NumPy scalar as a plain one."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"params: expected plain values that can be saved, got {_checks.briefly(value)}")
 
 
 def _path(path: str | os.PathLike[str]) -> str:

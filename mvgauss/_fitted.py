@@ -271,6 +271,8 @@ class Fitted:
         """Return the same moments under another regularisation."""
         if how == self.how:
             return self
+        if how.shrinkage is not None and self.weighted:
+            _shrinkage.refuse_weights(how)
         if how.needs_fourth and self.fourth is None:
             _checks.refuse(
                 "shrinkage",
@@ -340,6 +342,8 @@ class Fitted:
             a = arrays.get(name)
             if a is not None and (a.shape != shape or a.dtype != kind):
                 _checks.refuse(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
+        for name, a in arrays.items():
+            _checks.finite(name, a)
         if self.grid is not None and math.prod(self.grid) != p:
             _checks.refuse("grid", f"{p} patches", f"{self.grid}")
         if self.scatter is None and self.factors is None:
@@ -394,9 +398,11 @@ class Fitted:
         rest = (self.mean - mean).astype(self.dtype)
 
         def task(x: Array, mean: Array, rest: Array, factor: Array, *operands: Array) -> tuple[Array, ...]:
+            def of_run(run: slice) -> tuple[Array, ...]:
+                return kernel(_whitening.deviations(x[:, run], mean, rest), factor, *operands)
+
             with np.errstate(all="ignore"):
-                z = _whitening.deviations(x, mean, rest)
-                answers = kernel(z, factor, *operands)
+                answers = _blocks.over_rows(of_run, m, 2 * len(x) * c * self.dtype.itemsize)
             if any(np.isnan(a).any() or np.isposinf(a).any() for a in answers):
                 raise NotFiniteError
             return answers
@@ -474,31 +480,39 @@ class Fitted:
         rho = float(how.shrinkage or 0.0)
         equal = not rho and (not how.reg_covar or np.ptp(divisor) == 0)
 
-        def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array]:
-            v = np.ascontiguousarray(x, dtype=self.working) - mean[:, None]
+        def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array, ...]:
             m = _moments.unpack(scatter, c)
             i = np.arange(c)
+            spread = m[:, i, i].sum(axis=1)[:, None]
             if equal:
                 m[:, i, i] += how.reg_covar * divisor[0]
                 eps = float(np.finfo(m.dtype).eps)
                 factor = _whitening.whiten(m, np.asarray(c * eps), eps).factor
-                return (np.sqrt(divisor * _scores.downdated(v, factor, a, stretch)),)
-            values, vectors = np.linalg.eigh(m)
-            trace = m[:, i, i].sum(axis=1)[:, None] - a * np.vecdot(v, v)
-            if rho == 1:  # nothing but a multiple of the identity remains
-                level = how.reg_covar + trace / (divisor * c)
-                return (stretch * np.sqrt(np.vecdot(v, v) / level),)
-            ridge = (how.reg_covar * divisor + rho * trace / c) / (1 - rho)
-            y = np.matmul(v, vectors)
-            q = (y * y / (np.maximum(values, 0)[:, None] + ridge[..., None])).sum(axis=-1)
-            return (stretch * np.sqrt(divisor / (1 - rho) * q / (1 - a * q)),)
+            else:
+                values, vectors = np.linalg.eigh(m)
+
+            def of_run(run: slice) -> tuple[Array]:
+                v = _whitening.deviations(x[:, run], mean)
+                d, out, far = divisor[run], a[run], stretch[run]
+                if equal:
+                    return (np.sqrt(d * _scores.downdated(v, factor, out, far)),)
+                length = np.vecdot(v, v)
+                trace = spread - out * length
+                if rho == 1:  # nothing but a multiple of the identity remains
+                    return (far * np.sqrt(length / (how.reg_covar + trace / (d * c))),)
+                ridge = (how.reg_covar * d + rho * trace / c) / (1 - rho)
+                y = np.matmul(v, vectors)
+                q = (y * y / (np.maximum(values, 0)[:, None] + ridge[..., None])).sum(axis=-1)
+                return (far * np.sqrt(d / (1 - rho) * q / (1 - out * q)),)
+
+            return _blocks.over_rows(of_run, n, 4 * len(x) * c * self.working.itemsize)
 
         _blocks.over_stack(
             kernel,
             tuple(grid),
             [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
             [out],
-            item_bytes=max(2 * n, c) * c * self.working.itemsize,
+            item_bytes=max(n, c) * c * self.working.itemsize,
             least=LEAST_PATCHES,
             n_jobs=walk.n_jobs,
             progress=walk.progress,
@@ -526,24 +540,29 @@ class Fitted:
         return result
 
     def kurtosis(self, x: Array, out: Array, expected: Array, walk: Walk = FREELY) -> None:
-        """Write Mardia's kurtosis ``(*grid,)`` of the samples ``(*grid, N, C)``, and what is expected."""
-        *grid, n, c = x.shape
+        """Write the share of some samples ``(*grid, N, C)`` in Mardia's kurtosis, and what is expected."""
+        *grid, rows, c = x.shape
+        n = self.n_samples
 
         def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array, Array]:
             m = _moments.unpack(scatter, c)
             m /= n
             eps = float(np.finfo(m.dtype).eps)
             w = _whitening.whiten(m, np.asarray(c * eps), eps)
-            y = np.matmul(x - mean[:, None], w.factor.swapaxes(1, 2))
+
+            def of_run(run: slice) -> tuple[Array]:
+                return (_whitening.squared_norms(_whitening.deviations(x[:, run], mean), w.factor),)
+
+            (squared,) = _blocks.over_rows(of_run, rows, 2 * len(x) * c * self.working.itemsize)
             r = w.rank
-            return (np.vecdot(y, y) ** 2).mean(axis=1), r * (r + 2.0) * (n - 1) / (n + 1)
+            return (squared**2).sum(axis=1) / n, r * (r + 2.0) * (n - 1) / (n + 1)
 
         _blocks.over_stack(
             kernel,
             tuple(grid),
             [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
             [out, expected],
-            item_bytes=max(2 * n, c) * c * self.working.itemsize,
+            item_bytes=max(rows, c) * c * self.working.itemsize,
             least=LEAST_PATCHES,
             n_jobs=walk.n_jobs,
         )

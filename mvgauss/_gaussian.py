@@ -232,12 +232,14 @@ class MultiVariateGaussian(Scoring):
             how = self._regularisation()
             mine = self._fitted
             if mine is None:
+                working, _ = self._dtypes(theirs.working)
                 for what, wanted, got in (
-                    ("features", self.n_features, theirs.n_features),
-                    ("patches", self.n_patches, theirs.n_patches),
+                    ("n_features", self.n_features, theirs.n_features),
+                    ("n_patches", self.n_patches, theirs.n_patches),
+                    ("dtype", working, theirs.working),
                 ):
                     if wanted is not None and wanted != got:
-                        _checks.refuse("other", f"{wanted} {what}", f"{got}")
+                        _checks.refuse("other", f"{what} = {wanted}", f"{got}")
                 self._fitted = theirs.regularised(how)
                 return self
             mine.refuse_without_moments()

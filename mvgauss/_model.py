@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks
+from mvgauss import _checks, _html
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted, Walk
@@ -65,6 +65,13 @@ class PatchModel:
         self.dtype = dtype
         self.n_jobs = n_jobs
         self.progress = progress
+
+    def __repr__(self) -> str:
+        return _html.text(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows; it factors nothing."""
+        return _html.card(self, self._fitted)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters of the constructor.

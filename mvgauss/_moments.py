@@ -61,9 +61,9 @@ class Moments:
     Notes
     -----
     Each sample is first shifted by one sample of the largest weight, then centred, then multiplied
-    with itself. The shift is exact for data far from zero, so the error of `scatter` is bounded by
-    a small multiple of :math:`N \epsilon \sum w |z_i| |z_j|` with :math:`z = x - \bar x`, whatever
-    the offset of the data; a constant feature has a scatter of exactly zero.
+    with itself. The shift is exact for data far from zero, so the error of an entry of `scatter` is
+    bounded by a small multiple of :math:`N \epsilon \sqrt{M_{ii} M_{jj}}`, whatever the offset of the
+    data; a constant feature has a scatter of exactly zero.
 
     Merging follows Chan, Golub & LeVeque [1]_: with :math:`\delta = \bar x_2 - \bar x_1`,
 

@@ -198,7 +198,7 @@ class Scoring(PatchModel):
             )
         result = np.empty((x.n_samples, *x.grid), fitted.dtype)
         for part, stack in x.parts():
-            _checks.finite("embedding", np.asarray(x.value[part]), part.start)
+            x.refuse_if_not_finite(part, stack)
             fitted.leave_one_out(
                 stack,
                 None if w is None else w[part],
@@ -402,12 +402,13 @@ class Scoring(PatchModel):
                 _checks.refuse(
                     "embedding", f"the {fitted.n_samples} samples fitted, of equal weight", f"{x.n_samples}"
                 )
-            value = np.asarray(x.value[:])
-            _checks.finite("embedding", value)
-            for name in ("kurtosis", "kurtosis_expected"):
-                result[name] = np.empty(grid)
-            stack = x.stack(value)
-            fitted.kurtosis(stack, result["kurtosis"], result["kurtosis_expected"], walk)
+            share, expected = np.empty(grid), np.empty(grid)
+            kurtosis = np.zeros(grid)
+            for part, stack in x.parts():
+                x.refuse_if_not_finite(part, stack)
+                fitted.kurtosis(stack, share, expected, walk)
+                kurtosis += share
+            result |= {"kurtosis": kurtosis, "kurtosis_expected": expected}
         return result
 
     def _score(

@@ -201,8 +201,17 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
         item_bytes=4 * c * c * 8,
     )
     result = np.empty((*stack, many.shape[-2]), _checks.stored(np.result_type(given, mu, p)))
+
+    def kernel(x: Array, mu: Array, root: Array) -> tuple[Array, ...]:
+        mu = mu.astype(np.float64)
+        return _blocks.over_rows(
+            lambda run: (distances(deviations(x[:, run], mu), root, squared),),
+            x.shape[1],
+            2 * len(x) * c * 8,
+        )
+
     _blocks.over_stack(
-        lambda x, mu, root: (distances(deviations(x, mu.astype(np.float64)), root, squared),),
+        kernel,
         stack,
         [(many, 2), (mu, 1), (root, 2)],
         [result],
@@ -426,8 +435,8 @@ def of_inverse(p: Array, dtype: np.dtype[Any]) -> Whitening:
     """Factor a block of inverse covariances ``(B, C, C)`` given in `dtype`."""
     eps = _checks.precision(dtype)
     p = symmetric("inv_covariance", p, eps)
+    root = _root(p, eps)  # first: it knows the name of what it may have to refuse
     w = whiten(p, np.asarray(p.shape[-1] * eps), eps)
-    root = _root(p, eps)
     deficient = np.flatnonzero(w.rank < p.shape[-1])
     if deficient.size:
         values, vectors = np.linalg.eigh(p[deficient])

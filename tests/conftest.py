@@ -1,0 +1,26 @@
+"""What all tests share: Hypothesis without a clock, and the path to the oracles."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves the oracles out of reach
+pytest.register_assert_rewrite("oracles", "common")
+
+settings.register_profile("mvgauss", deadline=None, derandomize=True, max_examples=40, database=None)
+settings.load_profile("mvgauss")
+
+
+@pytest.fixture
+def rng():
+    """Random numbers of this test's own, the same in any order of the tests."""
+    return np.random.default_rng(20201117)
+
+
+@pytest.fixture(params=[1, 4096, 4 << 20], ids=["tiny blocks", "small blocks", "large blocks"])
+def any_blocks(request, monkeypatch):
+    """Run a test with one item, some, and all items of a stack in a block."""
+    monkeypatch.setattr("mvgauss._blocks.BLOCK_BYTES", request.param)

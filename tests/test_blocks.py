@@ -1,0 +1,172 @@
+"""How a long stack is walked: every item once, in order, whatever the blocks and threads."""
+
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from common import blocks_of, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvgauss import MultiVariateGaussian, _blocks, cov, mahalanobis, pinv
+
+
+@given(st.integers(0, 500), st.integers(0, 1 << 24), st.integers(1, 64), st.sampled_from([1, 4096, 4 << 20]))
+def test_slices_cover_a_range_once_and_in_order(length, item_bytes, least, size):
+    with blocks_of(size):
+        parts = _blocks.slices(length, item_bytes, least=least)
+    assert [i for part in parts for i in range(part.start, part.stop)] == list(range(length))
+    assert all(part.stop > part.start for part in parts)
+
+
+@pytest.mark.parametrize(("item_bytes", "count"), [(1, 1), (64, 1), (128, 2), (640, 10), (1 << 30, 10)])
+def test_slices_are_as_large_as_a_block(item_bytes, count):
+    with blocks_of(640):
+        assert len(_blocks.slices(10, item_bytes)) == count
+
+
+def test_slices_are_even():
+    with blocks_of(40):
+        sizes = {part.stop - part.start for part in _blocks.slices(101, 1)}
+    assert sizes == {33, 34}
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2, 5, -1])
+def test_results_come_in_order_on_any_number_of_threads(n_jobs):
+    def task(part):
+        time.sleep(0.002 if part.start % 2 else 0)
+        return part.start
+
+    parts = [slice(i, i + 1) for i in range(25)]
+    assert list(_blocks.results(task, parts, n_jobs=n_jobs)) == list(range(25))
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_the_first_failure_stops_the_walk_and_comes_through(n_jobs):
+    done = []
+
+    def task(part):
+        if part.start == 3:
+            raise KeyboardInterrupt
+        done.append(part.start)
+
+    with pytest.raises(KeyboardInterrupt):
+        _blocks.run(task, [slice(i, i + 1) for i in range(200)], n_jobs=n_jobs)
+    assert done[:3] == [0, 1, 2]
+    assert len(done) < 100
+
+
+def test_tasks_run_beside_each_other():
+    both = threading.Barrier(2, timeout=20)
+    _blocks.run(lambda _: both.wait(), [slice(0, 1), slice(1, 2)], n_jobs=2)
+
+
+def test_tasks_see_the_settings_of_the_caller():
+    def task(_):
+        return np.geterr()["divide"]
+
+    with np.errstate(divide="raise"):
+        parts = [slice(i, i + 1) for i in range(4)]
+        assert list(_blocks.results(task, parts, n_jobs=2)) == ["raise"] * 4
+
+
+def test_a_walk_inside_a_walk_starts_no_threads():
+    def inner(_):
+        return threading.current_thread().name
+
+    def outer(_):
+        return {threading.current_thread().name} == set(_blocks.results(inner, [slice(0, 1)] * 4, n_jobs=4))
+
+    assert all(_blocks.results(outer, [slice(0, 1)] * 4, n_jobs=2))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_blas_gets_its_threads_back(fails):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        return [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
+
+    def task(_):
+        seen.extend(threads())
+        if fails:
+            raise OSError
+
+    seen, before = [], threads()
+    try:
+        _blocks.run(task, [slice(0, 1)] * 3, n_jobs=2)
+    except OSError:
+        assert fails
+    assert set(seen) <= {1}
+    assert threads() == before
+
+
+@pytest.mark.parametrize(("n_jobs", "count"), [(1, 1), (7, 7), (-10000, 1)])
+def test_jobs_are_counted_as_joblib_counts_them(n_jobs, count):
+    assert _blocks.cpu_count(n_jobs) == count
+
+
+def test_minus_one_job_is_all_processors():
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert _blocks.cpu_count(None) == _blocks.cpu_count(-1) == cpus
+    assert _blocks.cpu_count(-2) == max(1, cpus - 1)
+
+
+@pytest.mark.parametrize(("n_jobs", "got"), [(0, "0"), (1.5, "1.5"), ("all", "'all'"), (True, "True")])
+def test_a_bad_number_of_jobs_is_refused(n_jobs, got):
+    with pytest.raises((ValueError, TypeError), match=f"n_jobs: expected .*, got {got}"):
+        _blocks.cpu_count(n_jobs)
+
+
+@pytest.mark.parametrize("size", [1, 100, 4 << 20])
+def test_operands_that_cannot_be_viewed_as_one_axis_are_walked_too(rng, size):
+    x = frozen(rng.standard_normal((6, 5, 4, 3)))
+    views = [x, x[::2, ::-1], x.transpose(1, 0, 2, 3), np.broadcast_to(x[:1], x.shape), x[:, :, None]]
+    for view in views:
+        stack, out = view.shape[:-2], np.empty(view.shape[:-2])
+        with blocks_of(size):
+            _blocks.over_stack(lambda a: (a.sum(axis=(1, 2)),), stack, [(view, 2)], [out], item_bytes=96)
+        np.testing.assert_allclose(out, view.sum(axis=(-1, -2)), rtol=1e-13, atol=1e-13)
+
+
+def test_outputs_are_written_where_they_belong(rng):
+    a, b = frozen(rng.standard_normal((5, 1, 3))), frozen(rng.standard_normal((4, 3)))
+    out = np.full((5, 4, 3), np.nan), np.full((5, 4), np.nan)
+    with blocks_of(1):
+        _blocks.over_stack(
+            lambda x, y: (x + y, (x * y).sum(axis=1)), (5, 4), [(a, 1), (b, 1)], out, item_bytes=1
+        )
+    np.testing.assert_array_equal(out[0], a + b)
+    np.testing.assert_array_equal(out[1], (a * b).sum(axis=-1))
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_many_threads_give_the_bits_of_one(rng, length, monkeypatch):
+    x = frozen(rng.standard_normal((length, 60, 9)))
+
+    def answers():
+        s = cov(x)
+        model = MultiVariateGaussian().fit(x.swapaxes(0, 1).swapaxes(1, 2))
+        return s, pinv(s), mahalanobis(x, x.mean(axis=1), pinv(s)), *model
+
+    with blocks_of(1 << 12):
+        want = answers()
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
+        for a, b in zip(answers(), want, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_models_may_be_used_from_many_threads(rng):
+    model = MultiVariateGaussian().fit(frozen(rng.standard_normal((20, 6, 9, 9))))
+    test, answers = frozen(rng.standard_normal((4, 6, 9, 9))), []
+    with blocks_of(1 << 12):
+        users = [threading.Thread(target=lambda: answers.append(model.mahalanobis(test))) for _ in range(6)]
+        for user in users:
+            user.start()
+        for user in users:
+            user.join()
+    assert len(answers) == 6
+    for d in answers[1:]:
+        np.testing.assert_array_equal(d, answers[0])

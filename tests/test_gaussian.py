@@ -1,0 +1,618 @@
+"""Laws of `MultiVariateGaussian`."""
+
+import pickle
+
+import numpy as np
+import oracles
+import pytest
+from common import LAYOUTS, blocks_of, frozen, layouts, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import EPS, assert_within, cov_bound, distance_bound, inverse_bound, quietly
+
+from mvgauss import MultiVariateGaussian, cov, mahalanobis, pinv
+
+SINGLE = float(np.finfo(np.float32).eps)
+
+
+@st.composite
+def embeddings(draw, n=(2, 9), c=(1, 6), dtypes=(np.float64, np.float32)):
+    """Draw a training set (N, C, H, W) and a test set (M, C, H, W), read-only."""
+    shape = draw(st.integers(*n)), draw(st.integers(*c)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    rng, dtype = np.random.default_rng(draw(seeds)), draw(st.sampled_from(dtypes))
+    scale, offset = draw(st.sampled_from([1e-6, 1e-3, 1, 1e3, 1e6])), draw(st.sampled_from([0, 5]))
+    train, test = (scale * (rng.standard_normal((k, *shape[1:])) + offset) for k in (shape[0], 3))
+    return frozen(train, dtype), frozen(test, dtype)
+
+
+@pytest.fixture
+def train(rng):
+    return frozen(rng.standard_normal((12, 5, 3, 4)) + 2)
+
+
+@pytest.fixture
+def test(rng):
+    return frozen(rng.standard_normal((6, 5, 3, 4)) + 2)
+
+
+def check(model, train, test, *, reg_covar=0.01, ddof=1, aweights=None):
+    """Assert that a model is what the loop over patches gives; data are (N, C, P) and (M, C, P)."""
+    mean, covariance = oracles.fit(train, reg_covar, ddof, aweights)
+    inverse, rank = oracles.pinvh(covariance)
+    eps = SINGLE if model.mean.dtype == np.float32 else EPS
+    stored = SINGLE if eps > EPS else 0.0
+    n, size = len(train), np.abs(train).max()
+    error = cov_bound(np.moveaxis(train.astype(float), -1, 0), ddof, None, aweights)
+    error = error + (stored + 2 * EPS) * np.abs(covariance) + 4 * EPS * reg_covar
+    # an error of the covariance moves the inverse by that times |P|^2, the distance by half of it times |P|
+    _, low = oracles.spectrum(covariance)
+    moved = len(train[0]) * (np.broadcast_to(error, covariance.shape).max(axis=(1, 2)) / low)
+    assert_within(model.mean, mean, (4 * n * EPS + stored) * size)
+    assert_within(model.covariance, covariance, error)
+    np.testing.assert_array_equal(model.rank, rank)
+    assert_within(
+        model.inv_covariance, inverse, inverse_bound(covariance, EPS, stored) + (moved / low)[:, None, None]
+    )
+    want = oracles.score(test, mean, inverse)
+    bound = distance_bound(covariance, want.T, max(size, np.abs(test).max()) * n, EPS, stored).T
+    got = model.mahalanobis(test)
+    assert got.dtype == model.mean.dtype
+    assert_within(got, want, bound + 4 * moved * want)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the estimator is the loop over patches, and the hand composition
+
+
+@given(
+    embeddings(n=(8, 14), c=(1, 5)), st.sampled_from([1e-2, 0.01001, 1.0]), st.sampled_from([0, 1, 2, 0.5])
+)
+def test_a_fit_is_a_loop_over_patches(sets, relative, ddof):
+    train, test = (x.reshape(*x.shape[:2], -1) for x in sets)
+    reg_covar = relative * float(train.astype(float).var())
+    model = MultiVariateGaussian(reg_covar=reg_covar, ddof=int(ddof)).fit(train)
+    check(model, train, test, reg_covar=reg_covar, ddof=int(ddof))
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float32, np.float16, np.int16, np.dtype(">f8"), np.longdouble]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fit_is_a_loop_over_patches_in_every_dtype(rng, dtype, weighted, any_blocks):
+    train, test = (frozen(np.rint(9 * rng.standard_normal((n, 4, 6))), dtype) for n in (11, 3))
+    a = frozen(rng.uniform(0.5, 2, 11)) if weighted else None
+    model = MultiVariateGaussian().fit(train, sample_weight=a)
+    assert model.mean.dtype == (np.float32 if np.dtype(dtype) in (np.float32, np.float16) else np.float64)
+    check(model, train, test, aweights=a)
+
+
+@given(embeddings(), st.booleans(), st.sampled_from([0.0, 0.01, 1.0]))
+def test_the_estimator_is_the_hand_composition(sets, weighted, reg_covar):
+    train, test = (x.astype(float).reshape(*x.shape[:2], -1) for x in sets)
+    a = np.linspace(1, 2, len(train)) if weighted else None
+    x = np.moveaxis(train, -1, 0)
+    c = x.shape[-1]
+    s = cov(x, aweights=a) + reg_covar * np.eye(c)
+    model = MultiVariateGaussian(reg_covar=reg_covar).fit(train, sample_weight=a)
+    bound = cov_bound(x, 1, None, a, offset=0) + 4 * EPS * np.abs(s)
+    assert_within(model.covariance, s, bound)
+    inverse, rank = pinv(model.covariance, return_rank=True)
+    np.testing.assert_array_equal(model.rank, rank)
+    assert_within(model.inv_covariance, inverse, inverse_bound(s))
+    want = mahalanobis(np.moveaxis(test, -1, 0), model.mean.T, inverse).T
+    # what is outside of the range of a singular covariance is noise to both
+    noise = np.sqrt(((test - model.mean) ** 2).sum(axis=1)) * np.sqrt(c * EPS / oracles.spectrum(s)[1])
+    bound = distance_bound(s, want.T, np.abs(train).max()).T
+    assert_within(model.mahalanobis(test), want, bound + 8 * np.where(rank < c, noise, 0))
+
+
+@pytest.mark.parametrize("versions", [(0.01,), (0.01, 1e-5)], ids=["anomalib 1", "anomalib 2"])
+def test_the_parameters_are_those_of_anomalib(train, versions):
+    mean, inverse = MultiVariateGaussian(reg_covar=sum(versions)).fit(train)
+    want_mean, want_inverse = oracles.anomalib(train, versions)
+    assert_within(mean, want_mean, 16 * 12 * EPS * np.abs(train).max())
+    assert_within(inverse, want_inverse, 4 * inverse_bound(np.linalg.inv(want_inverse)))
+
+
+def test_without_a_ridge_the_pseudo_inverse_takes_over(rng):
+    train = rng.standard_normal((4, 6, 5))
+    train[:, 2, 1] = 7  # a dead feature in one patch
+    train[:, :, 3] = -1  # and a dead patch
+    model = MultiVariateGaussian(reg_covar=0).fit(frozen(train))
+    assert model.rank.tolist() == [3, 3, 3, 0, 3]
+    assert (model.inv_covariance[3] == 0).all()
+    assert_within(model.inv_covariance[1, 2], np.zeros(6), inverse_bound(model.covariance[1])[0])
+    assert (model.mahalanobis(train + 5)[:, 3] == 0).all()
+    check(model, train, train, reg_covar=0)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e3, 1e6])
+def test_the_rank_without_a_ridge_does_not_depend_on_the_scale(rng, scale):
+    train = rng.standard_normal((5, 8, 3, 2))
+    assert (MultiVariateGaussian(reg_covar=0).fit(scale * train).rank == 4).all()
+
+
+@pytest.mark.parametrize(("dtype", "eps"), [(None, EPS), (np.float64, EPS), (np.float32, SINGLE)])
+def test_the_cut_off_of_a_fit_is_c_times_epsilon_of_the_computation(dtype, eps):
+    """Samples on the axes have a diagonal covariance, whose eigenvalues are squares."""
+    c = 16
+    sizes = np.ones((c, 2))
+    sizes[3] = np.sqrt([0.8 * c * eps, 1.25 * c * eps])
+    x = np.concatenate([np.eye(c), -np.eye(c)])[:, :, None] * sizes
+    model = MultiVariateGaussian(reg_covar=0, dtype=dtype).fit(
+        x.astype(np.float32 if dtype is None else dtype)
+    )
+    assert model.rank.tolist() == [c - 1, c]
+
+
+def test_single_precision_data_without_a_ridge_is_of_the_rank_of_the_data(rng):
+    train = frozen(rng.standard_normal((5, 8, 3, 2)) + 30, np.float32)
+    model = MultiVariateGaussian(reg_covar=0).fit(train)
+    assert (model.rank == 4).all()
+
+
+def test_one_feature_and_one_patch_are_taken(rng):
+    x = frozen(rng.standard_normal((5, 1, 1, 1)))
+    model = MultiVariateGaussian(reg_covar=0.25).fit(x)
+    assert_within(model.covariance, [[[x.var(ddof=1) + 0.25]]], 64 * EPS)
+    assert_within(model.mahalanobis(x), np.abs(x[:, 0] - x.mean()) / np.sqrt(x.var(ddof=1) + 0.25), 64 * EPS)
+
+
+def test_one_sample_with_ddof_zero_leaves_only_the_ridge(rng):
+    x = frozen(rng.standard_normal((1, 3, 4)))
+    model = MultiVariateGaussian(ddof=0, reg_covar=0.25).fit(x)
+    np.testing.assert_array_equal(model.mean, x[0])
+    np.testing.assert_array_equal(model.covariance, np.broadcast_to(0.25 * np.eye(3), (4, 3, 3)))
+    assert_within(model.mahalanobis(x + 1), np.full((1, 4), 2 * np.sqrt(3)), 64 * EPS)
+
+
+@pytest.mark.parametrize("offset", [1000.0, 1e6])
+def test_data_far_from_zero_keep_their_digits(rng, offset):
+    train, test = (np.round(rng.standard_normal((n, 4, 3)) * 2**10) / 2**10 for n in (20, 5))
+    near, far = (MultiVariateGaussian().fit(train + shift) for shift in (0, offset))
+    assert_within(far.covariance, near.covariance, cov_bound(np.moveaxis(train, -1, 0), offset=1))
+    want = near.mahalanobis(test)
+    bound = distance_bound(near.covariance, want.T, 20 * offset).T
+    assert_within(far.mahalanobis(test + offset), want, bound)
+
+
+def test_distances_in_single_precision_do_not_suffer_from_the_offset(rng):
+    """The mean is not on the grid of single precision; what it is off by is not lost."""
+    train, test = (frozen(rng.standard_normal((n, 4, 3)) + 1000, np.float32) for n in (20, 30))
+    mean, covariance = oracles.fit(train)
+    want = oracles.score(test.astype(float), mean, np.linalg.inv(covariance))
+    bound = distance_bound(covariance, want.T, 1, EPS, SINGLE / 4).T
+    assert_within(MultiVariateGaussian().fit(train).mahalanobis(test), want, bound)
+
+
+def test_rank_and_inverse_and_covariance_are_symmetric_and_of_the_shapes_they_say(train, any_blocks):
+    model = MultiVariateGaussian().fit(train)
+    assert model.mean.shape == (5, 12)
+    assert model.rank.shape == (12,)
+    for s in (model.covariance, model.inv_covariance):
+        assert s.shape == (12, 5, 5)
+        assert (s == s.swapaxes(1, 2)).all()
+
+
+def test_distances_are_roots_of_squares_and_never_negative(train, test, any_blocks):
+    model = MultiVariateGaussian().fit(train)
+    squared = model.mahalanobis(test, squared=True)
+    assert squared.shape == (6, 3, 4)
+    assert (squared >= 0).all()
+    np.testing.assert_array_equal(np.sqrt(squared), model.mahalanobis(test))
+
+
+def test_squared_distances_of_the_training_set_sum_to_what_they_must(train):
+    """The sum over samples of z^T S^-1 z is (N - ddof) times the rank."""
+    total = MultiVariateGaussian(reg_covar=0).fit(train).mahalanobis(train, squared=True).sum(axis=0)
+    assert_within(total, np.full((3, 4), 11.0 * 5), 1e4 * EPS * 55)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# layouts
+
+
+def arrangements(x):
+    """Return an embedding (N, C, H, W) in every arrangement of axes, with its feature axis."""
+    n, c = x.shape[:2]
+    return {
+        "(N, C, H, W)": (x, 1),
+        "(N, C, P)": (x.reshape(n, c, -1), 1),
+        "(N, C, P), axis -2": (x.reshape(n, c, -1), -2),
+        "(N, P, C)": (np.ascontiguousarray(x.reshape(n, c, -1).swapaxes(1, 2)), -1),
+        "(N, P, C), axis 2": (np.ascontiguousarray(x.reshape(n, c, -1).swapaxes(1, 2)), 2),
+        "(N, H, W, C)": (np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1),
+        "(N, H, W, C) view": (np.moveaxis(x, 1, -1), -1),
+        "(N, H, C, W)": (np.ascontiguousarray(np.moveaxis(x, 1, 2)), 2),
+        "(N, C, 1, H, W)": (x[:, :, None], 1),
+        "(N, C, H, 1, W)": (x[:, :, :, None], 1),
+        "(N, H, W, 1, C)": (np.moveaxis(x, 1, -1)[:, :, :, None], 4),
+    }
+
+
+@pytest.mark.parametrize("arrangement", list(arrangements(np.zeros((1, 1, 1, 1)))))
+def test_every_arrangement_of_axes_is_the_same_model(train, test, arrangement, any_blocks):
+    want = MultiVariateGaussian().fit(train)
+    (x, axis), (y, _) = arrangements(train)[arrangement], arrangements(test)[arrangement]
+    model = MultiVariateGaussian(feature_axis=axis).fit(frozen(x))
+    assert_within(model.mean, want.mean, 64 * EPS)
+    assert_within(model.covariance, want.covariance, 256 * EPS)
+    d = want.mahalanobis(test)
+    grid = np.delete(y.shape, [0, axis % y.ndim])
+    assert_within(
+        model.mahalanobis(frozen(y)),
+        d.reshape(6, *grid),
+        distance_bound(want.covariance, d.reshape(6, 12).T, 10).T.reshape(6, *grid),
+    )
+
+
+def test_a_table_is_one_gaussian(train, test):
+    model = MultiVariateGaussian().fit(train[:, :, 1, 2])
+    assert model.mean.shape == (5, 1)
+    assert model.inv_covariance.shape == (1, 5, 5)
+    assert model.mahalanobis(test[:, :, 1, 2]).shape == (6,)
+    want = MultiVariateGaussian().fit(train)
+    assert_within(model.covariance[0], want.covariance[6], 256 * EPS)
+    assert_within(model.mahalanobis(test[:, :, 1, 2]), want.mahalanobis(test)[:, 1, 2], 1e4 * EPS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_layout_in_memory_changes_nothing(train, test, tmp_path, layout, dtype, any_blocks):
+    x, y = train.astype(dtype), test.astype(dtype)
+    want = MultiVariateGaussian().fit(x)
+    model = MultiVariateGaussian().fit(layouts(x, tmp_path)[layout])
+    eps = SINGLE if dtype == np.float32 else EPS
+    assert_within(model.mean, want.mean, 64 * eps)
+    assert_within(model.covariance, want.covariance, 256 * eps)
+    bound = distance_bound(want.covariance, want.mahalanobis(y).reshape(6, 12).T.astype(float), 10, EPS, eps)
+    assert_within(
+        model.mahalanobis(layouts(y, tmp_path)[layout]), want.mahalanobis(y), bound.T.reshape(6, 3, 4)
+    )
+
+
+def test_slices_of_a_larger_embedding_are_taken(rng):
+    big = frozen(rng.standard_normal((20, 9, 6, 7)))
+    part = big[::2, 1:8:2, 1:-1, ::-2]
+    want, model = MultiVariateGaussian().fit(part.copy()), MultiVariateGaussian().fit(part)
+    assert_within(model.covariance, want.covariance, 256 * EPS)
+    assert_within(model.mahalanobis(part), want.mahalanobis(part.copy()), 1e4 * EPS)
+
+
+def test_anything_that_numpy_can_view_is_taken(train):
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            return np.array(train, dtype)
+
+    np.testing.assert_array_equal(
+        MultiVariateGaussian().fit(Tensor()).mean, MultiVariateGaussian().fit(train).mean
+    )
+    np.testing.assert_array_equal(
+        MultiVariateGaussian().fit(train.tolist()).mean, MultiVariateGaussian().fit(train).mean
+    )
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 9, 11), (300, 2, 3, 1), (5, 20, 70)])
+def test_the_size_of_blocks_changes_nothing(rng, shape):
+    train = frozen(rng.standard_normal(shape) + 1)
+    want = MultiVariateGaussian().fit(train)
+    for size in (1, 1 << 12, 1 << 16):
+        with blocks_of(size):
+            model = MultiVariateGaussian().fit(train)
+            assert_within(
+                model.covariance, want.covariance, 8 * shape[0] * EPS * np.abs(want.covariance).max()
+            )
+            bound = distance_bound(
+                want.covariance, want.mahalanobis(train).reshape(len(train), -1).T, 10 * shape[0]
+            )
+            assert_within(
+                model.mahalanobis(train), want.mahalanobis(train), bound.T.reshape(len(train), *shape[2:])
+            )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# weights, dtypes
+
+
+@given(embeddings(n=(3, 9), dtypes=[np.float64]), seeds)
+def test_a_weight_of_zero_drops_the_image(sets, seed):
+    train, _ = sets
+    a = np.random.default_rng(seed).uniform(0.5, 2, len(train))
+    a[-1] = 0
+    got = MultiVariateGaussian().fit(train, sample_weight=frozen(a))
+    want = MultiVariateGaussian().fit(train[:-1], None, a[:-1])
+    x = np.moveaxis(train.reshape(*train.shape[:2], -1), -1, 0).astype(float)
+    assert_within(
+        got.covariance,
+        want.covariance,
+        cov_bound(x[:, :-1], 1, None, a[:-1]) + 4 * EPS * np.abs(want.covariance),
+    )
+
+
+def test_equal_weights_change_nothing_and_neither_does_their_unit(train):
+    want = MultiVariateGaussian().fit(train).covariance
+    for unit in (1.0, 1e-3, 7):
+        got = MultiVariateGaussian().fit(train, sample_weight=np.full(12, unit)).covariance
+        assert_within(got, want, 64 * 12 * EPS * np.abs(want).max())
+
+
+def test_weights_are_those_of_aweights(train):
+    a = np.arange(12.0)
+    got = MultiVariateGaussian(reg_covar=0).fit(train, sample_weight=a)
+    x = train.reshape(12, 5, 12)
+    want = np.array([np.cov(x[:, :, p].T, aweights=a) for p in range(12)])
+    assert_within(got.covariance, want, cov_bound(np.moveaxis(x, -1, 0), 1, None, a))
+    assert_within(got.mean, np.average(x, axis=0, weights=a), 64 * EPS * np.abs(x).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, "float64", np.dtype(">f8")])
+@pytest.mark.parametrize("given_dtype", [np.float16, np.float32, np.float64, np.int8])
+def test_the_dtype_asked_for_wins(rng, dtype, given_dtype):
+    x = frozen(9 * rng.standard_normal((12, 3, 4)), given_dtype)
+    model = MultiVariateGaussian(dtype=dtype).fit(x)
+    native = np.dtype(dtype).newbyteorder("=")
+    for got in (model.mean, model.covariance, model.inv_covariance, model.mahalanobis(x)):
+        assert got.dtype == native
+    assert_within(
+        model.covariance,
+        oracles.fit(x)[1],
+        cov_bound(np.moveaxis(x.astype(float), -1, 0), eps=np.finfo(native).eps) + np.finfo(native).eps,
+    )
+
+
+def test_single_precision_data_are_computed_in_double(rng):
+    """Beyond what single precision can sum: the stored result is right to the last digit of single."""
+    x = frozen(rng.standard_normal((2000, 2, 3)) + 100, np.float32)
+    want = oracles.fit(x)
+    model = MultiVariateGaussian().fit(x)
+    assert_within(model.covariance, want[1], 1.01 * SINGLE / 2 * np.abs(want[1]))
+    assert_within(model.mean, want[0], 1.01 * SINGLE / 2 * np.abs(want[0]))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the class as anomalib's users and scikit-learn's know it
+
+
+def test_fit_returns_the_model_which_unpacks_into_its_parameters(train):
+    model = MultiVariateGaussian()
+    assert model.fit(train) is model
+    mean, inverse = model.fit(train)
+    np.testing.assert_array_equal(mean, model.mean)
+    np.testing.assert_array_equal(inverse, model.inv_covariance)
+
+
+@pytest.mark.parametrize("call", [lambda m, x: m.forward(x), lambda m, x: m(x)], ids=["forward", "call"])
+def test_forward_fits_and_returns_a_plain_list(train, call):
+    model = MultiVariateGaussian()
+    result = call(model, train)
+    assert type(result) is list
+    np.testing.assert_array_equal(result[0], model.mean)
+    np.testing.assert_array_equal(result[1], model.inv_covariance)
+
+
+def test_cov_is_at_hand_on_the_class_and_the_object():
+    assert MultiVariateGaussian._cov is cov
+    assert MultiVariateGaussian()._cov is cov
+
+
+def test_y_is_ignored(train):
+    want = MultiVariateGaussian().fit(train).mean
+    np.testing.assert_array_equal(MultiVariateGaussian().fit(train, np.ones(3)).mean, want)
+
+
+def test_a_model_of_given_size_begins_with_zero_means_and_identities(rng):
+    model = MultiVariateGaussian(3, 4)
+    np.testing.assert_array_equal(model.mean, np.zeros((3, 4)))
+    for s in (model.inv_covariance, model.covariance):
+        np.testing.assert_array_equal(s, np.broadcast_to(np.eye(3), (4, 3, 3)))
+    assert model.rank.tolist() == [3] * 4
+    x = frozen(rng.standard_normal((5, 3, 2, 2)))
+    want = np.linalg.norm(x, axis=1)
+    assert_within(model.mahalanobis(x), want, 8 * SINGLE * want)
+    mean, inverse = model
+    assert mean.shape == (3, 4)
+    assert inverse.shape == (4, 3, 3)
+
+
+def test_a_model_of_given_size_and_dtype_is_of_that_dtype():
+    assert MultiVariateGaussian(3, 4, dtype=np.float64).inv_covariance.dtype == np.float64
+    assert MultiVariateGaussian(3, 4).inv_covariance.dtype == np.float32
+
+
+def test_a_model_of_given_size_fits_that_size_only(rng):
+    model = MultiVariateGaussian(3, 4)
+    x = frozen(rng.standard_normal((5, 3, 2, 2)))
+    np.testing.assert_array_equal(model.fit(x).mean, MultiVariateGaussian().fit(x).mean)
+    with pytest.raises(ValueError, match=r"embedding: expected .*3.*, got 2"):
+        model.fit(x[:, :2])
+    with pytest.raises(ValueError, match=r"embedding: expected .*4.*, got 2"):
+        model.fit(x[..., :1])
+
+
+def test_one_size_may_be_given_without_the_other(rng):
+    x = frozen(rng.standard_normal((5, 3, 2, 2)))
+    MultiVariateGaussian(n_features=3).fit(x)
+    MultiVariateGaussian(n_patches=4).fit(x)
+    with pytest.raises(ValueError, match="not fitted"):
+        MultiVariateGaussian(n_features=3).mean  # noqa: B018
+
+
+def test_a_second_fit_forgets_the_first(train, test):
+    model = MultiVariateGaussian().fit(np.ones((4, 2, 9)))
+    want = MultiVariateGaussian().fit(train)
+    np.testing.assert_array_equal(model.fit(train).mahalanobis(test), want.mahalanobis(test))
+
+
+def test_results_belong_to_the_caller(train, test):
+    model = MultiVariateGaussian().fit(train)
+    want = model.mahalanobis(test)
+    for got in (model.mean, model.covariance, model.inv_covariance, model.rank):
+        got[...] = 77
+    np.testing.assert_array_equal(model.mahalanobis(test), want)
+    assert (model.mean != 77).all()
+    assert (model.rank == 5).all()
+
+
+def test_a_model_does_not_keep_the_embedding(train, test):
+    x = np.array(train)
+    model = MultiVariateGaussian().fit(x)
+    x[...] = np.nan
+    want = MultiVariateGaussian().fit(train)
+    np.testing.assert_array_equal(model.covariance, want.covariance)
+    np.testing.assert_array_equal(model.mahalanobis(test), want.mahalanobis(test))
+
+
+def test_parameters_are_got_and_set(train):
+    model = MultiVariateGaussian(reg_covar=0.5, ddof=0)
+    assert model.get_params() == {
+        **MultiVariateGaussian().get_params(),
+        "reg_covar": 0.5,
+        "ddof": 0,
+    }
+    assert model.set_params(reg_covar=2.0, feature_axis=2) is model
+    assert model.get_params(deep=False)["reg_covar"] == 2.0
+    assert model.feature_axis == 2
+
+
+def test_an_unknown_parameter_sets_nothing():
+    model = MultiVariateGaussian()
+    with pytest.raises(ValueError, match=r"set_params: expected one of n_features, .*, got ridge"):
+        model.set_params(reg_covar=3, ridge=1)
+    assert model.reg_covar == 0.01
+
+
+def test_set_parameters_take_effect_at_the_next_fit(train, test):
+    model = MultiVariateGaussian().fit(train)
+    want = model.mahalanobis(test)
+    model.set_params(reg_covar=5.0, ddof=0)
+    np.testing.assert_array_equal(model.mahalanobis(test), want)
+    np.testing.assert_array_equal(
+        model.fit(train).covariance, MultiVariateGaussian(reg_covar=5.0, ddof=0).fit(train).covariance
+    )
+
+
+def test_scikit_learn_clones_a_model(train):
+    base = pytest.importorskip("sklearn.base")
+    copy = base.clone(MultiVariateGaussian(reg_covar=0.5).fit(train))
+    assert copy.get_params()["reg_covar"] == 0.5
+    with pytest.raises(ValueError, match="not fitted"):
+        copy.mean  # noqa: B018
+
+
+def test_models_are_pickled_and_scored_in_parallel(train, test):
+    model = MultiVariateGaussian().fit(train)
+    want = model.mahalanobis(test)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).mahalanobis(test), want)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# from_parameters
+
+
+@given(embeddings(n=(8, 12), dtypes=[np.float64]), st.sampled_from([np.float64, np.float32]))
+def test_a_model_from_parameters_scores_as_the_one_they_came_from(sets, dtype):
+    train, test = sets
+    model = MultiVariateGaussian(reg_covar=0.1 * float(train.var())).fit(train)
+    mean, inverse = (frozen(v, dtype) for v in model)
+    again = MultiVariateGaussian.from_parameters(mean, inverse)
+    eps = float(np.finfo(dtype).eps)
+    assert again.mean.dtype == dtype
+    np.testing.assert_array_equal(again.mean, mean)
+    want = model.mahalanobis(test)
+    flat = want.reshape(len(want), -1).T
+    # the inverse was rounded, so its small eigenvalues are off by eps times the large ones
+    bound = distance_bound(model.covariance, flat, np.abs(train).max() * 12, eps)
+    assert_within(again.mahalanobis(test), want, bound.T.reshape(want.shape))
+    error = 16 * mean.shape[0] * eps * np.abs(inverse).max(axis=(1, 2))[:, None, None]
+    assert_within(again.inv_covariance, inverse, error)
+
+
+def test_a_model_from_parameters_has_their_covariance_and_rank(rng):
+    inverse = np.array([np.diag([4.0, 1.0, 0.25]), np.diag([1.0, 0.0, 2.0])])
+    model = MultiVariateGaussian.from_parameters(np.zeros((3, 2)), frozen(inverse))
+    assert model.rank.tolist() == [3, 2]
+    assert_within(model.covariance, [np.diag([0.25, 1, 4]), np.diag([1, 0, 0.5])], 16 * EPS)
+    np.testing.assert_allclose(model.inv_covariance, inverse, rtol=0, atol=16 * EPS)
+
+
+def test_the_rank_and_the_covariance_agree_in_single_precision_too():
+    inverse = np.diag([1.0, 1e-8])[None]
+    model = MultiVariateGaussian.from_parameters(np.zeros((2, 1)), inverse, dtype=np.float32)
+    assert model.rank.tolist() == [2]
+    assert_within(model.covariance, [np.diag([1, 1e8])], 4 * SINGLE * 1e8)
+
+
+def test_a_model_from_parameters_takes_a_grid_of_any_shape(rng):
+    model = MultiVariateGaussian.from_parameters(np.zeros((3, 6)), np.broadcast_to(np.eye(3), (6, 3, 3)))
+    assert model.mahalanobis(np.zeros((2, 3, 6))).shape == (2, 6)
+    assert model.mahalanobis(np.zeros((2, 3, 2, 3))).shape == (2, 2, 3)
+    with pytest.raises(ValueError, match=r"expected .*6.*, got 5"):
+        model.mahalanobis(np.zeros((2, 3, 5)))
+
+
+def test_a_model_from_parameters_may_have_another_feature_axis_and_dtype():
+    model = MultiVariateGaussian.from_parameters(
+        np.zeros((3, 6)), np.broadcast_to(np.eye(3), (6, 3, 3)), feature_axis=-1, dtype=np.float32
+    )
+    assert model.mahalanobis(np.ones((2, 6, 3))).dtype == np.float32
+    assert_within(model.mahalanobis(np.ones((2, 6, 3))), np.full((2, 6), np.sqrt(3)), 8 * SINGLE)
+
+
+def test_parameters_of_the_original_in_single_precision_are_taken(train, test):
+    """A float32 inverse is not symmetric to the last bit."""
+    mean, inverse = (v.astype(np.float32) for v in oracles.anomalib(train))
+    inverse[:, 0, 1] *= 1 + 4 * SINGLE
+    model = MultiVariateGaussian.from_parameters(frozen(mean), frozen(inverse))
+    want = oracles.score(test.reshape(6, 5, 12), *oracles.anomalib(train))
+    covariance = np.linalg.inv(oracles.anomalib(train)[1])
+    assert_within(
+        model.mahalanobis(test).reshape(6, 12), want, distance_bound(covariance, want.T, 10, SINGLE).T
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# all or nothing
+
+
+BAD_FITS = {
+    "nan": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 77, np.nan, x),
+    "inf": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 77, np.inf, x),
+    "one sample": lambda x: x[:1],
+    "empty": lambda x: x[:0],
+    "complex": lambda x: x + 1j,
+    "strings": lambda x: x.astype(str),
+    "objects": lambda x: np.where(x > 3, {}, x.astype(object)),
+    "vector": lambda x: x[:, 0, 0, 0],
+    "too large to square": lambda x: x * 1e300,
+}
+
+
+@pytest.mark.parametrize("bad", list(BAD_FITS))
+def test_a_failed_fit_leaves_the_model_as_it_was(train, test, bad, any_blocks):
+    model = MultiVariateGaussian().fit(train)
+    want = model.mahalanobis(test), model.mean, model.inv_covariance, model.covariance
+    with pytest.raises((ValueError, TypeError), match="embedding: expected "):
+        model.fit(BAD_FITS[bad](train))
+    for got, old in zip(
+        (model.mahalanobis(test), model.mean, model.inv_covariance, model.covariance), want, strict=True
+    ):
+        np.testing.assert_array_equal(got, old)
+
+
+def test_an_interrupted_fit_leaves_the_model_as_it_was(train, test, monkeypatch):
+    model = MultiVariateGaussian().fit(train)
+    want = model.mahalanobis(test)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mvgauss._moments.of_block", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(train + 1)
+    np.testing.assert_array_equal(model.mahalanobis(test), want)
+
+
+def test_scoring_refuses_what_overflows_and_says_so(train):
+    model = MultiVariateGaussian().fit(train)
+    with pytest.raises(ValueError, match=r"embedding: expected .*float64"):
+        quietly(model.mahalanobis, np.full((1, 5, 3, 4), 1e308))

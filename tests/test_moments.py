@@ -1,0 +1,585 @@
+"""Laws of `cov` and `Moments`."""
+
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from common import LAYOUTS, block_sizes, blocks_of, frozen, layouts, samples, seeds, weights_of
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from oracles import (
+    EPS,
+    assert_within,
+    cov_bound,
+    exact_cov,
+    exact_moments,
+    numpy_cov,
+    quietly,
+    scatter_bound,
+)
+
+from mvgauss import Moments, cov
+
+KINDS = ["", "a", "f", "af"]
+REAL = [np.float64, np.float32, np.float16, np.int32, np.uint8, np.dtype(">f8"), np.longdouble]
+COMPLEX = [np.complex128, np.complex64]
+NUMPY_2_2 = np.lib.NumpyVersion(np.__version__) >= "2.2.0"
+
+
+def parts(w):
+    """Return (f, a) as the oracles name them."""
+    return w.get("fweights"), w.get("aweights")
+
+
+def divisor(x, ddof, w):
+    """Return W - ddof V / W, relative to W: how far from dividing by zero."""
+    f, a = (np.ones(x.shape[-2]) if v is None else v for v in parts(w))
+    total = (f * a).sum(axis=-1)
+    return 1 - ddof * (f * a * a).sum(axis=-1) / total**2
+
+
+# ---------------------------------------------------------------------------------------------------------
+# cov is a loop of numpy.cov
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    x=samples(n=(2, 12), dtypes=REAL[:3] + COMPLEX),
+    ddof=st.sampled_from([None, 0, 1, 2]),
+    bias=st.booleans(),
+    rowvar=st.booleans(),
+    stacked=st.booleans(),
+    seed=seeds,
+    size=block_sizes,
+)
+def test_cov_is_a_loop_of_numpy_cov(x, kind, ddof, bias, rowvar, stacked, seed, size):
+    w = weights_of(x, kind, seed, stacked)
+    lost = (0 if bias else 1) if ddof is None else ddof
+    assume((divisor(x, lost, w) > 1e-3).all())
+    given_x = x.swapaxes(-1, -2) if rowvar else x
+    with blocks_of(size):
+        got = cov(given_x, rowvar=rowvar, bias=bias, ddof=ddof, **w)
+    want = numpy_cov(x, bias=bias, ddof=ddof, **w)
+    assert got.dtype == want.dtype
+    assert_within(got.reshape(want.shape), want, cov_bound(x, lost, *parts(w)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(x=samples([()], n=(2, 6), c=(1, 3)), ddof=st.sampled_from([0, 0.5, 1, 1.25, -1, -2.5]), seed=seeds)
+def test_cov_is_the_exact_covariance(x, kind, ddof, seed):
+    w = weights_of(x, kind, seed)
+    assume((divisor(x, ddof, w) > 1e-3).all())
+    want = exact_cov(x, ddof, *parts(w))
+    assert_within(np.atleast_2d(cov(x, ddof=ddof, **w)), want, cov_bound(x, ddof, *parts(w), offset=0))
+
+
+@given(x=samples([()], n=(2, 8), c=(1, 3)), offset=st.sampled_from([1e3, 1e6, 1e9]))
+def test_the_offset_of_the_data_costs_no_digits(x, offset):
+    far = frozen(x + offset * np.abs(x).max())
+    assert_within(np.atleast_2d(cov(far)), exact_cov(far), cov_bound(far, offset=0))
+
+
+@pytest.mark.parametrize("light", [1e-8, 1e-20])
+@pytest.mark.parametrize("row", [0, 3])
+def test_a_light_outlier_costs_no_digits(rng, light, row):
+    x, a = rng.standard_normal((6, 2)), np.ones(6)
+    x[row], a[row] = [1.1 / np.sqrt(light), 0.7 / np.sqrt(light)], light
+    got = Moments(frozen(x), frozen(a)).scatter
+    want = np.array(exact_moments(x, None, a)[3], float)
+    assert_within(got, want, scatter_bound(x, a))
+
+
+@pytest.mark.parametrize("dtype", [*REAL, np.bool_, np.longdouble, *COMPLEX, np.clongdouble])
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 5), (5, 3), (1, 1), (1,), ()])
+@pytest.mark.parametrize("rowvar", [False, True])
+def test_up_to_two_dimensions_cov_has_the_shape_dtype_and_numbers_of_numpy(rng, shape, dtype, rowvar):
+    x = frozen(np.asarray(10 * rng.random(shape)).astype(dtype))
+    if shape == (1, 5) and not rowvar and not NUMPY_2_2:
+        want = quietly(np.cov, x.T)  # NumPy >= 2.2 reads one row as one sample
+    else:
+        want = quietly(np.cov, x, rowvar=rowvar)
+    got = quietly(cov, x, rowvar=rowvar)
+    assert got.dtype == want.dtype
+    assert_within(got, want, 1e4 * EPS)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("rowvar", [False, True])
+def test_empty_data_gives_what_numpy_gives(shape, rowvar):
+    x = np.zeros(shape)
+    want = quietly(np.cov, x.T if x.ndim == 2 and not rowvar else x)
+    got = quietly(cov, x, rowvar=rowvar)
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("given_dtype", [np.float16, np.float32, np.int16])
+def test_dtype_is_that_of_the_result(rng, dtype, given_dtype):
+    x = frozen(rng.integers(-8, 9, (2, 7, 3)), given_dtype)
+    got = cov(x, dtype=dtype)
+    eps = float(np.finfo(dtype).eps)
+    assert got.dtype == dtype
+    assert_within(
+        got.astype(float), numpy_cov(x.astype(float)), cov_bound(x.astype(float), eps=max(eps, EPS))
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_results_may_be_asked_for(rng, dtype):
+    x = frozen(rng.standard_normal((5, 3)))
+    assert cov(x, dtype=dtype).dtype == dtype
+    assert_within(cov(x, dtype=dtype), cov(x), cov_bound(x, eps=float(np.finfo(dtype).eps)))
+
+
+def test_half_precision_is_rounded_once(rng):
+    x = frozen(rng.integers(-8, 9, (2000, 2)), np.float16)
+    assert_within(cov(x, dtype=np.float16), cov(x), 0.51 * np.finfo(np.float16).eps * np.abs(cov(x)) * 2)
+
+
+def test_longdouble_keeps_its_digits(rng):
+    x = rng.standard_normal((6, 2)).astype(np.longdouble)
+    far = frozen(x + np.longdouble(2) ** 40)
+    np.testing.assert_allclose(cov(far), cov(far - far[0]), rtol=1e-14, atol=0)
+    assert cov(far).dtype == np.longdouble
+
+
+@given(x=samples([()], n=(2, 6), dtypes=COMPLEX))
+def test_complex_covariances_conjugate_the_second_factor(x):
+    z = x.astype(np.complex128) - x.astype(np.complex128).mean(axis=0)
+    want = np.array(
+        [[(z[:, i] * z[:, j].conj()).sum() for j in range(x.shape[1])] for i in range(x.shape[1])]
+    )
+    assert_within(np.atleast_2d(cov(x)), want / (len(x) - 1), cov_bound(x))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# warnings, and what they warn of
+
+
+def warned(function, *args, **kwargs):
+    """Return the result and the messages of the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(*args, **kwargs)
+    assert all(issubclass(w.category, RuntimeWarning) for w in caught)
+    return result, [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize("ddof", [4, 5, 7])
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_no_degrees_of_freedom_give_what_numpy_gives_and_warn(n, ddof):
+    x = frozen(np.array([[1.0, 2, 5], [3, 1, 5], [0, 0, 5], [4, 9, 5], [2, 1, 5]])[:n])
+    got, said = warned(cov, x, ddof=ddof)
+    want, numpy_said = warned(numpy_cov, x, ddof=ddof)
+    np.testing.assert_array_equal(got, want)
+    first = "Degrees of freedom <= 0 for slice"
+    assert (first in said) == (first in numpy_said) == (n <= ddof)
+
+
+def test_one_sample_is_nan_and_warns_as_numpy_does():
+    got, said = warned(cov, [[1.0, 2.0]])
+    assert np.isnan(got).all()
+    assert got.shape == (2, 2)
+    assert "Degrees of freedom <= 0 for slice" in said
+
+
+def test_one_sample_with_ddof_zero_has_covariance_zero_without_a_warning():
+    got, said = warned(cov, frozen(np.ones((3, 1, 2))), bias=True)
+    assert (got == 0).all()
+    assert not said
+
+
+def test_only_the_item_without_degrees_of_freedom_is_nan(rng):
+    x, a = frozen(rng.standard_normal((2, 4, 3))), frozen([[0.0, 0, 1, 0], [1, 1, 1, 1]])
+    with pytest.warns(RuntimeWarning, match="Degrees of freedom"):
+        got = quietly_numbers(cov, x, aweights=a)
+    assert np.isnan(got[0]).all()
+    assert_within(got[1], cov(x[1]), cov_bound(x[1]))
+
+
+def quietly_numbers(function, *args, **kwargs):
+    """Call with the warnings of floating point off, those of Python on."""
+    with np.errstate(all="ignore"):
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("function", [lambda x: cov(x), lambda x: Moments(x).cov()], ids=["cov", "Moments"])
+def test_the_warning_points_at_the_caller(function):
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="Degrees of freedom") as caught:
+        function([[1.0, 2.0]])
+    assert [w.filename for w in caught] == [__file__]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_inf_spread_to_their_row_and_column_only(rng, bad):
+    x = rng.standard_normal((2, 5, 4))
+    x[1, 2, 3] = bad
+    got, want = quietly(cov, frozen(x)), quietly(numpy_cov, x)
+    assert_within(got, want, np.where(np.isfinite(want), cov_bound(np.nan_to_num(x, posinf=0)), 0))
+    assert np.isnan(got).sum() == 7
+
+
+@pytest.mark.parametrize("size", [1, 4 << 20])
+def test_nan_spreads_in_weighted_data_too(rng, size):
+    x = rng.standard_normal((5, 3))
+    x[2, 1] = np.nan
+    with blocks_of(size):
+        got = quietly(cov, frozen(x), aweights=np.arange(1.0, 6))
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(quietly(numpy_cov, x, aweights=np.arange(1.0, 6))))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# stacks, layouts, blocks
+
+
+def test_a_single_variable_is_zero_dimensional_but_a_stack_keeps_its_axes(rng):
+    x = frozen(rng.standard_normal((2, 5, 1)))
+    assert cov(x[0, :, 0]).shape == cov(x[0]).shape == ()
+    assert cov(x).shape == (2, 1, 1)
+    assert cov(x[:1]).shape == (1, 1, 1)
+    assert cov(rng.standard_normal((1, 5, 3))).shape == (1, 3, 3)
+
+
+@given(x=samples([(3,), (2, 3), (2, 1, 2)], dtypes=[np.float64, np.float32, np.complex128]), size=block_sizes)
+def test_an_item_of_the_result_is_the_result_of_the_item(x, size):
+    with blocks_of(size):
+        whole = cov(x, ddof=0)
+    for i in np.ndindex(x.shape[:-2]):
+        assert_within(whole[i], np.atleast_2d(cov(x[i], ddof=0)), cov_bound(x[i], 0))
+
+
+@given(x=samples([(3,), (2, 3)], n=(2, 9)), seed=seeds, kind=st.sampled_from(KINDS))
+def test_an_item_does_not_depend_on_its_neighbours_to_the_last_bit(x, seed, kind):
+    w = weights_of(x, kind, seed)
+    other = np.array(x)
+    other[1:] = np.random.default_rng(seed).standard_normal(x[1:].shape)
+    np.testing.assert_array_equal(cov(x, ddof=0, **w)[0], cov(other, ddof=0, **w)[0])
+
+
+def test_an_empty_stack_gives_an_empty_stack():
+    assert cov(np.zeros((0, 5, 3))).shape == (0, 3, 3)
+    assert cov(np.zeros((2, 0, 5, 3))).shape == (2, 0, 3, 3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
+@pytest.mark.parametrize("kind", ["", "af"])
+def test_the_layout_changes_nothing(rng, tmp_path, layout, dtype, kind, any_blocks):
+    x = rng.standard_normal((2, 3, 9, 4)).astype(dtype)
+    w = weights_of(x, kind, 1)
+    same = layouts(x, tmp_path)[layout]
+    assert_within(cov(same, **w), cov(np.array(x), **w), cov_bound(x, 1, *parts(w)))
+
+
+def test_axes_that_were_broadcast_are_taken(rng, any_blocks):
+    x = frozen(rng.standard_normal((5, 3)))
+    got = cov(np.broadcast_to(x, (4, 2, 5, 3)))
+    assert got.shape == (4, 2, 3, 3)
+    assert_within(got, np.broadcast_to(cov(x), got.shape), cov_bound(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(7, 40, 5), (300, 4), (2, 3, 33, 2)])
+def test_the_size_of_blocks_changes_nothing(rng, shape, kind, any_blocks):
+    x = frozen(rng.standard_normal(shape) + 10)
+    w = weights_of(x, kind, 2, stacked=True)
+    assert_within(cov(x, **w), numpy_cov(x, **w), cov_bound(x, 1, *parts(w)))
+
+
+def test_rows_of_zero_weight_may_fill_whole_blocks(rng, any_blocks):
+    x, a = frozen(rng.standard_normal((2, 50, 3))), np.zeros(50)
+    a[30:35] = [1, 2, 3, 4, 5]
+    assert_within(cov(x, aweights=frozen(a)), numpy_cov(x, aweights=a), cov_bound(x, 1, None, a))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# laws of weights
+
+
+@given(x=samples(n=(2, 12)), weight=st.sampled_from([1.0, 0.25, 3.0, 1e-3]))
+def test_equal_aweights_change_nothing(x, weight):
+    a = frozen(np.full(x.shape[-2], weight))
+    assert_within(cov(x, aweights=a), cov(x), cov_bound(x, 1, None, a))
+
+
+@given(x=samples(n=(2, 12)))
+def test_fweights_of_one_change_nothing(x):
+    assert_within(cov(x, fweights=np.ones(x.shape[-2], int)), cov(x), cov_bound(x))
+
+
+@given(x=samples(n=(3, 12)), seed=seeds, factor=st.sampled_from([1e-6, 0.3, 7.0, 1e6]))
+def test_scaling_aweights_changes_nothing(x, seed, factor):
+    a = frozen(np.random.default_rng(seed).uniform(0.5, 2, x.shape[-2]))
+    assert_within(cov(x, aweights=factor * a), cov(x, aweights=a), cov_bound(x, 1, None, a))
+
+
+def test_scaling_fweights_does_change_the_divisor():
+    x = frozen([[0.0], [2.0]])
+    assert_within(cov(x, fweights=[1, 1]), 2, 8 * EPS)
+    assert_within(cov(x, fweights=[2, 2]), 4 / 3, 8 * EPS)
+
+
+@given(x=samples(n=(3, 12)), seed=seeds)
+def test_a_zero_weight_drops_the_row(x, seed):
+    a = np.random.default_rng(seed).uniform(0.5, 2, x.shape[-2])
+    a[0] = 0
+    got, want = cov(x, aweights=frozen(a)), cov(x[..., 1:, :], aweights=frozen(a[1:]))
+    assert_within(got, want, cov_bound(x[..., 1:, :], 1, None, a[1:]))
+
+
+@given(x=samples(n=(2, 8)), seed=seeds, ddof=st.sampled_from([0, 1, 0.5]))
+def test_fweights_repeat_rows(x, seed, ddof):
+    f = frozen(np.random.default_rng(seed).integers(1, 4, x.shape[-2]))
+    want = cov(np.repeat(x, f, axis=-2), ddof=ddof)
+    assert_within(cov(x, ddof=ddof, fweights=f), want, 2 * cov_bound(x, ddof, f))
+
+
+@given(x=samples([(2,)], n=(2, 8)), seed=seeds)
+def test_fweights_repeat_rows_beside_aweights(x, seed):
+    w = weights_of(x, "af", seed)
+    assume((divisor(x, 1, w) > 1e-3).all())
+    want = cov(np.repeat(x, w["fweights"], axis=-2), aweights=np.repeat(w["aweights"], w["fweights"]))
+    assert_within(cov(x, **w), want, 2 * cov_bound(x, 1, *parts(w)))
+
+
+def test_whole_floats_are_taken_as_fweights(rng):
+    x = frozen(rng.standard_normal((4, 2)))
+    np.testing.assert_array_equal(cov(x, fweights=[1.0, 2, 0, 3]), cov(x, fweights=[1, 2, 0, 3]))
+
+
+def test_weights_may_differ_along_any_axis_of_the_stack(rng, any_blocks):
+    x = frozen(rng.standard_normal((2, 3, 6, 2)))
+    for shape in [(6,), (3, 6), (2, 1, 6), (1, 1, 6), (2, 3, 6)]:
+        w = {"aweights": frozen(rng.uniform(0.5, 2, shape)), "fweights": frozen(rng.integers(1, 4, shape))}
+        assert_within(cov(x, **w), numpy_cov(x, **w), cov_bound(x, 1, *parts(w)))
+
+
+def test_the_two_kinds_of_weights_may_differ_in_shape(rng):
+    x = frozen(rng.standard_normal((2, 3, 6, 2)))
+    w = {"aweights": frozen(rng.uniform(0.5, 2, (3, 6))), "fweights": frozen(rng.integers(1, 4, (2, 1, 6)))}
+    assert_within(cov(x, **w), numpy_cov(x, **w), cov_bound(x, 1, *parts(w)))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# laws of the data
+
+
+@given(x=samples(n=(2, 12), dtypes=[np.float64, np.complex128]), shift=st.sampled_from([1.0, -1000.0]))
+def test_shifting_the_data_changes_nothing(x, shift):
+    moved = x + shift * np.abs(x).max()
+    assert_within(cov(moved), cov(x), cov_bound(moved))
+
+
+@given(x=samples(n=(2, 12), c=(2, 6)), seed=seeds)
+def test_mapping_the_data_by_a_maps_the_covariance_to_a_s_at(x, seed):
+    a = np.random.default_rng(seed).integers(-4, 5, (3, x.shape[-1])).astype(float)
+    weight = np.abs(a) @ np.sqrt(
+        np.max(cov_bound(x), axis=(-1, -2), keepdims=True) * np.ones((a.shape[1], 1))
+    )
+    bound = cov_bound(x @ a.T) + weight * weight.swapaxes(-1, -2)
+    assert_within(cov(x @ a.T), a @ np.atleast_2d(cov(x)) @ a.T, bound)
+
+
+@given(x=samples(n=(2, 12)), seed=seeds)
+def test_the_order_of_the_samples_changes_nothing(x, seed):
+    order = np.random.default_rng(seed).permutation(x.shape[-2])
+    assert_within(cov(x[..., order, :]), cov(x), cov_bound(x))
+
+
+@given(x=samples(n=(2, 12)), exponent=st.integers(-20, 20))
+def test_a_unit_that_is_a_power_of_two_changes_no_bit(x, exponent):
+    np.testing.assert_array_equal(cov(x * 2.0**exponent), cov(x) * 4.0**exponent)
+
+
+@pytest.mark.parametrize("c", [1, 5, 16, 33, 100])
+@pytest.mark.parametrize("kind", ["", "af"])
+@pytest.mark.parametrize("factor", [1, 1 + 2j])
+def test_covariances_are_symmetric_to_the_last_bit(rng, c, kind, factor, any_blocks):
+    x = frozen(rng.standard_normal((2, 40, c)) + factor * rng.standard_normal((2, 40, c)) + 3)
+    s = cov(x, **weights_of(x, kind, 3))
+    assert (s == s.conj().swapaxes(-1, -2)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_variances_of_complex_data_are_real(rng, dtype):
+    x = frozen(rng.standard_normal((7, 40)) + 1j * rng.standard_normal((7, 40)), dtype)
+    assert (np.diagonal(cov(x, aweights=np.arange(1, 8), dtype=dtype)).imag == 0).all()
+
+
+@pytest.mark.parametrize("value", [0.1, 1e9 + 0.1, -1e-30])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_constant_feature_has_a_variance_of_exactly_zero(rng, value, kind, any_blocks):
+    x = rng.standard_normal((2, 50, 3))
+    x[..., 1] = value
+    s = cov(frozen(x), **weights_of(x, kind, 4))
+    assert (s[:, 1, :] == 0).all()
+    assert (s[:, [0, 2], [0, 2]] > 0).all()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Moments
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(x=samples([()], n=(1, 6), c=(1, 3)), seed=seeds)
+def test_moments_are_the_exact_moments(x, kind, seed):
+    w = weights_of(x, kind, seed)
+    f, a = parts(w)
+    m, (total, squared, mean, scatter) = Moments(x, **w), exact_moments(x, f, a)
+    n = len(x)
+    assert m.n_samples == n
+    assert_within(m.sum_weights, float(total), n * EPS * float(total))
+    assert_within(m.sum_squared_weights, float(squared), n * EPS * float(squared))
+    assert_within(m.mean, np.array(mean, float), 4 * (n + 4) * EPS * np.abs(x).max())
+    weight = (1 if f is None else f) * (np.ones(n) if a is None else a)
+    assert_within(m.scatter, np.array(scatter, float), scatter_bound(x, weight))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(x=samples(n=(2, 9), dtypes=[np.float64, np.complex128]), seed=seeds, ddof=st.sampled_from([0, 1, 0.5]))
+def test_cov_is_made_of_moments(x, kind, seed, ddof):
+    w = weights_of(x, kind, seed)
+    assume((divisor(x, ddof, w) > 1e-3).all())
+    got, want = Moments(x, **w).cov(ddof=ddof), cov(x, ddof=ddof, **w)
+    np.testing.assert_array_equal(got.reshape(want.shape), want)
+    np.testing.assert_array_equal(Moments(x, **w).cov(bias=True), Moments(x, **w).cov(ddof=0))
+
+
+@given(
+    x=samples(n=(1, 12), dtypes=[np.float64, np.complex128]),
+    cuts=st.lists(st.integers(0, 12), max_size=3),
+    seed=seeds,
+    kind=st.sampled_from(KINDS),
+)
+def test_any_split_of_the_rows_merges_into_the_whole(x, cuts, seed, kind):
+    w = weights_of(x, kind, seed)
+    edges = [0, *sorted(min(cut, x.shape[-2]) for cut in cuts), x.shape[-2]]
+    pieces = [slice(i, j) for i, j in pairwise(edges)]
+    # a part whose weights are all zero is refused; it would be an empty part
+    weight = np.prod([np.ones(x.shape[-2]), *w.values()], axis=0)
+    pieces = [p for p in pieces if p.stop == p.start or weight[p].any()]
+    merged = None
+    for p in pieces:
+        part = Moments(x[..., p, :], **{k: v[p] for k, v in w.items()})
+        merged = part if merged is None else merged.merge(part)
+    keep = np.concatenate([np.arange(x.shape[-2])[p] for p in pieces])
+    assert_same(merged, Moments(x[..., keep, :], **{k: v[keep] for k, v in w.items()}), x, weight)
+
+
+def assert_same(got, want, x, w=None):
+    """Assert equal moments, up to the rounding of a merge of parts of `x`."""
+    n, size = x.shape[-2], np.abs(x).max()
+    assert got.n_samples == want.n_samples
+    assert_within(got.sum_weights, want.sum_weights, n * EPS * want.sum_weights)
+    assert_within(got.sum_squared_weights, want.sum_squared_weights, n * EPS * want.sum_squared_weights)
+    assert_within(got.mean, want.mean, 4 * (n + 4) * EPS * size)
+    assert_within(got.scatter, want.scatter, scatter_bound(x, w, offset=(n + 4) * size))
+
+
+def thirds(x, seed, kind):
+    """Return the moments of three weighted parts of the rows, and all of the weights."""
+    rng = np.random.default_rng(seed)
+    w = {k: rng.uniform(0.5, 2, x.shape[-2]) for k in ("aweights",) if "a" in kind}
+    w |= {k: rng.integers(1, 4, x.shape[-2]) for k in ("fweights",) if "f" in kind}
+    runs = np.array_split(np.arange(x.shape[-2]), 3)
+    return [Moments(x[..., r, :], **{k: v[r] for k, v in w.items()}) for r in runs], np.prod(
+        [np.ones(x.shape[-2]), *w.values()], axis=0
+    )
+
+
+@given(x=samples(n=(3, 12)), seed=seeds, kind=st.sampled_from(KINDS))
+def test_merging_is_commutative(x, seed, kind):
+    (a, b, _), w = thirds(x, seed, kind)
+    assert_same(a.merge(b), b.merge(a), x, w)
+
+
+@given(x=samples(n=(3, 12)), seed=seeds, kind=st.sampled_from(KINDS))
+def test_merging_is_associative(x, seed, kind):
+    (a, b, c), w = thirds(x, seed, kind)
+    assert_same(a.merge(b).merge(c), a.merge(b.merge(c)), x, w)
+
+
+@given(x=samples(), kind=st.sampled_from(KINDS), seed=seeds)
+def test_an_empty_part_is_neutral(x, kind, seed):
+    m, empty = Moments(x, **weights_of(x, kind, seed)), Moments(x[..., :0, :])
+    for merged in (m.merge(empty), empty.merge(m)):
+        assert merged.n_samples == m.n_samples
+        for name in ("sum_weights", "sum_squared_weights", "mean", "scatter"):
+            np.testing.assert_array_equal(getattr(merged, name), getattr(m, name))
+
+
+def test_nothing_and_nothing_is_nothing():
+    empty = Moments(np.zeros((0, 2)))
+    both = empty.merge(empty)
+    assert both.n_samples == both.sum_weights == 0
+    assert (both.mean == 0).all()
+    assert (both.scatter == 0).all()
+
+
+@given(x=samples(n=(2, 12), dtypes=[np.float64, np.complex128]))
+def test_merged_moments_are_symmetric_to_the_last_bit(x):
+    m = Moments(x[..., :1, :]).merge(Moments(x[..., 1:, :]))
+    assert (m.scatter == m.scatter.conj().swapaxes(-1, -2)).all()
+    assert (np.diagonal(m.scatter, axis1=-2, axis2=-1).imag == 0).all()
+
+
+def test_merging_changes_neither_part(rng):
+    a, b = Moments(rng.standard_normal((4, 3))), Moments(rng.standard_normal((5, 3)))
+    before = [np.array(v) for m in (a, b) for v in vars(m).values()]
+    for m in (a, b):
+        for v in vars(m).values():
+            isinstance(v, np.ndarray) and v.setflags(write=False)
+    a.merge(b)
+    for old, new in zip(before, [v for m in (a, b) for v in vars(m).values()], strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_merged_parts_far_apart_keep_the_distance_between_them():
+    a, b = Moments([[0.0], [2.0]]), Moments([[100.0], [102.0], [104.0]])
+    assert_within(a.merge(b).mean, [61.6], 8 * EPS * 104)
+    want = 2 + 8 + 2 * 3 / 5 * 101.0**2
+    assert_within(a.merge(b).scatter, [[want]], 8 * EPS * want)
+
+
+def test_moments_take_rows_as_variables_and_vectors(rng):
+    x = frozen(rng.standard_normal((2, 5, 3)))
+    np.testing.assert_array_equal(
+        Moments(x.swapaxes(-1, -2), rowvar=True).scatter, Moments(np.array(x)).scatter
+    )
+    np.testing.assert_array_equal(Moments(x[0, :, 0]).scatter, Moments(x[0, :, :1]).scatter)
+
+
+def test_moments_of_a_stack_have_the_shapes_they_say(rng):
+    m = Moments(frozen(rng.standard_normal((2, 3, 5, 4))), fweights=[1, 2, 3, 1, 1])
+    assert m.n_samples == 5
+    assert m.sum_weights.shape == m.sum_squared_weights.shape == (2, 3)
+    assert m.mean.shape == (2, 3, 4)
+    assert m.scatter.shape == (2, 3, 4, 4)
+    assert (m.sum_weights == 8).all()
+
+
+def test_moments_are_in_the_dtype_asked_for(rng):
+    m = Moments(frozen(rng.standard_normal((5, 2))), dtype=np.float32)
+    assert m.mean.dtype == m.scatter.dtype == np.float32
+    assert m.sum_weights.dtype == m.sum_squared_weights.dtype == np.float64
+    assert Moments(np.ones((2, 2), np.float32)).scatter.dtype == np.float64
+
+
+@pytest.mark.parametrize("ddof", [0, 1, 2.5])
+def test_the_divisor_is_that_of_the_definition(ddof):
+    f, a = np.array([1, 2, 3]), np.array([0.5, 1.0, 2.0])
+    m = Moments(np.eye(3), a, fweights=f)
+    np.testing.assert_allclose(
+        m.divisor(ddof), (f * a).sum() - ddof * (f * a * a).sum() / (f * a).sum(), rtol=8 * EPS
+    )
+    assert Moments(np.eye(3)).divisor(ddof) == 3 - ddof
+    assert Moments(np.zeros((0, 2))).divisor(ddof) == -ddof
+
+
+def test_complex_data_merge_with_real(rng):
+    x, y = rng.standard_normal((4, 2)), rng.standard_normal((3, 2)) * (1 + 2j)
+    both = np.concatenate([x, y])
+    assert_within(Moments(x).merge(Moments(y)).cov(), numpy_cov(both), 10 * cov_bound(both))
