@@ -19,9 +19,6 @@ from mvgauss._moments import Moments
 from mvgauss._scores import Law
 from mvgauss._shrinkage import Regularisation
 
-#: Neighbouring patches share cache lines of a channel-first embedding: fewer would waste reads.
-LEAST_PATCHES = 32
-
 #: One model makes its factors at a time, and once, whoever asks first.
 _factoring = threading.Lock()
 
@@ -38,6 +35,14 @@ class Walk(NamedTuple):
 
 
 FREELY = Walk()
+
+
+def least_patches(matrix_bytes: int) -> int:
+    """Return the fewest patches in a block: neighbours share cache lines of a channel-first embedding.
+
+    But matrices too large for some dozens of them cost so much more that this does not matter.
+    """
+    return max(1, min(32, 2 * _blocks.BLOCK_BYTES // matrix_bytes))
 
 
 class Factors(NamedTuple):
@@ -178,7 +183,7 @@ class Fitted:
             ],
             [_on(grid, a) for a in (*new._kept(), *(new.factors or ()))],
             item_bytes=max(n, c) * c * working.itemsize,
-            least=LEAST_PATCHES,
+            least=least_patches(c * c * working.itemsize),
             n_jobs=walk.n_jobs,
             progress=walk.progress,
         )
@@ -416,7 +421,7 @@ class Fitted:
             ],
             outputs,
             item_bytes=(2 * m + c) * c * self.dtype.itemsize,
-            least=LEAST_PATCHES,
+            least=least_patches(c * c * self.working.itemsize),
             n_jobs=walk.n_jobs,
             progress=walk.progress,
         )
@@ -513,7 +518,7 @@ class Fitted:
             [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
             [out],
             item_bytes=max(n, c) * c * self.working.itemsize,
-            least=LEAST_PATCHES,
+            least=least_patches(c * c * self.working.itemsize),
             n_jobs=walk.n_jobs,
             progress=walk.progress,
         )
@@ -563,7 +568,7 @@ class Fitted:
             [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
             [out, expected],
             item_bytes=max(rows, c) * c * self.working.itemsize,
-            least=LEAST_PATCHES,
+            least=least_patches(c * c * self.working.itemsize),
             n_jobs=walk.n_jobs,
         )
 

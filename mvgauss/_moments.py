@@ -391,9 +391,10 @@ def of_block(
     for the caches is taken in runs of rows, and their moments are merged.
     """
     b, n, c = x.shape
-    # half the bytes: a sample is cut into runs only where it is longer than two blocks
-    runs = _blocks.slices(n, b * c * np.dtype(dtype).itemsize // 2)
-
+    row_bytes = b * c * np.dtype(dtype).itemsize
+    # half a block, to stay in a core's own cache; but a merge costs as much as some rows
+    least = min(4 * c, max(1, 4 * _blocks.BLOCK_BYTES // max(1, row_bytes)))
+    runs = _blocks.slices(n, 2 * row_bytes, least=least)
     if len(runs) == 1:
         return _of_run(x, w, wa, scratch("scatter", (b, c, c), dtype), fourth)
 
@@ -411,20 +412,22 @@ def _of_run(x: Array, w: Array | None, wa: Array | None, out: Array, fourth: boo
     b, n, c = x.shape
     # rows outermost: what leaves the layout of the input costs least, and BLAS takes any row stride
     z = scratch("z", (n, b, c), out.dtype)
-    z[...] = x.swapaxes(0, 1)
     if n == 0:
         nothing = np.zeros(b)
         return Moments._of_parts(n, nothing, nothing, np.zeros((b, c), out.dtype), _self_product(z, out))
+    heaviest = np.zeros(b, np.intp) if w is None else np.argmax(w, axis=1)
+    shift = x[np.arange(b), heaviest].astype(out.dtype)
+    if x.dtype == out.dtype:
+        np.subtract(x.swapaxes(0, 1), shift, out=z)
+    else:  # converting and turning round in one step would go element by element
+        z[...] = x.swapaxes(0, 1)
+        z -= shift
     if w is None or wa is None:
         total = squared = np.full(b, float(n))
-        shift = z[0].copy()
-        z -= shift
         offset = z.sum(axis=0) / n
         z -= offset
     else:
         total, squared = w.sum(axis=1), wa.sum(axis=1)
-        shift = z[np.argmax(w, axis=1), np.arange(b)]
-        z -= shift
         v = w.T[..., None].astype(z.real.dtype)
         # a run may have no weight at all; its offset is then 0, not 0/0
         offset = (v * z).sum(axis=0) / np.where(total > 0, total, 1)[:, None].astype(v.dtype)
