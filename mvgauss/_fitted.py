@@ -591,7 +591,8 @@ class Fitted:
         """Return the factors of a block."""
         eps = float(np.finfo(m.scatter.dtype).eps)
         sigma, rho = _shrinkage.estimate(m, self.how)
-        return Factors(*_whitening.whiten(sigma, np.asarray(m.mean.shape[1] * eps), eps), rho)
+        cut = np.asarray(m.mean.shape[1] * eps)
+        return Factors(*_whitening.whiten(sigma, cut, eps, self.how.reg_covar), rho)
 
     def _per_patch(
         self, kernel: Callable[..., tuple[Array, ...]], outputs: list[Array] | Factors, walk: Walk
