@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from mvgauss import MultiVariateGaussian, anomaly_map
+from mvgauss import MultiVariateGaussian, anomaly_map, plot
 
 HERE = Path(__file__).resolve().parent
 
@@ -23,25 +22,6 @@ def roc_auc(scores, labels):
     ranks, bad = rankdata(scores), np.asarray(labels, bool)
     n_bad, n_good = bad.sum(), (~bad).sum()
     return (ranks[bad].sum() - n_bad * (n_bad + 1) / 2) / (n_bad * n_good)
-
-
-def draw(images, maps, masks, titles, path):
-    """Draw the test images, and below each its map with the true defect outlined."""
-    n = len(images)
-    figure = Figure(figsize=(n + 0.9, 2.4), layout="constrained")  # goes into a file, opens no window
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
-    axes = figure.subplots(2, n)
-    for i, (top, below) in enumerate(axes.T):
-        top.set_title(titles[i], fontsize=11)
-        top.imshow(images[i])
-        heat = below.imshow(maps[i], cmap="inferno", vmin=0, vmax=maps.max())
-        if masks[i].any():
-            below.contour(masks[i], levels=[0.5], colors="white", linewidths=1.2)
-        for ax in (top, below):
-            ax.set(xticks=[], yticks=[])
-            ax.spines[:].set_visible(False)
-    figure.colorbar(heat, ax=axes, aspect=20, pad=0.01, label="standard deviations")
-    figure.savefig(path, dpi=96)
 
 
 def main():
@@ -65,7 +45,7 @@ def main():
 
     picture = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "quickstart.png"
     titles = [f"{kind}\n{score:.1f}" for kind, score in zip(kinds, scores, strict=True)]
-    draw(data["test_rgb"], maps, masks, titles, picture)
+    plot.anomaly_maps(data["test_rgb"], maps, masks, titles=titles).savefig(picture, dpi=96)
     print(f"\nwrote {picture}")
 
 

@@ -154,7 +154,9 @@ def precision(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps)
 
 
-def weights(name: str, value: object, stack: tuple[int, ...], n: int, *, whole: bool = False) -> Array:
+def weights(
+    name: str, value: object, stack: tuple[int, ...], n: int, *, whole: bool = False, some: bool = True
+) -> Array:
     """Return weights as float64 of shape ``(n,)`` or ``(..., n)``, its other axes fit for `stack`."""
     w = array(name, value)
     shape = "(N,)" if not stack else "(N,) or (..., N)"
@@ -167,7 +169,7 @@ def weights(name: str, value: object, stack: tuple[int, ...], n: int, *, whole: 
     if whole and w.dtype.kind == "f" and (w != np.rint(w)).any():
         refuse(name, "whole numbers (how often each row counts)", f"{w[w != np.rint(w)][0]}")
     w = w.astype(np.result_type(w.dtype, np.float64), copy=False)
-    if n and not w.any(axis=-1).all():
+    if some and n and not w.any(axis=-1).all():
         refuse(name, "a weight > 0 for each item of the stack", "weights that are all zero")
     return w
 

@@ -390,7 +390,8 @@ class MultiVariateGaussian(Scoring):
         x = self._embedding(embedding, base)
         w = None
         if sample_weight is not None:
-            w = _checks.weights("sample_weight", sample_weight, (), x.n_samples)
+            # a whole part of a stream may have weight zero; a fit may not
+            w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factors)
             if how.shrinkage is not None:
                 refuse_weights(how)
         working, stored = self._dtypes(x.dtype)

@@ -1,0 +1,360 @@
+"""Laws of how a model shows itself: the line, and the card in a notebook."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from common import frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+import mvgauss._blocks as blocks
+from mvgauss import MultiVariateGaussian, _html
+
+EMPTY = {"path"}
+
+
+class Reader(HTMLParser):
+    """Check that tags are closed in their order; keep the facts, the colours and the cells."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.dt, self.dd, self.runs, self.text = [], [], [], [], [], ""
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_startendtag(self, tag, attrs):
+        assert tag in EMPTY
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1] == "style":
+            return
+        self.text += data + "\n"
+        if self.open[-1] in ("dt", "dd"):
+            getattr(self, self.open[-1]).append(data)
+
+    @property
+    def facts(self):
+        return dict(zip(self.dt, self.dd, strict=True))
+
+    def map(self):
+        """Return the levels of the cells of the first picture, -1 where there is nothing."""
+        pictures = [i for i, (tag, _) in enumerate(self.tags) if tag == "svg"] + [len(self.tags)]
+        columns, rows = map(int, self.tags[pictures[0]][1]["viewbox"].split()[2:])
+        levels = np.full((rows, columns), -1)
+        for tag, attrs in self.tags[pictures[0] : pictures[1]]:
+            if tag == "path":
+                for x, y, n in re.findall(r"M(\d+) (\d+)h(\d+)", attrs["d"]):
+                    place = levels[int(y), int(x) : int(x) + int(n)]
+                    assert (place == -1).all(), "no cell is drawn twice"
+                    place[:] = _html.COLOURS.index(attrs["stroke"])
+        return levels
+
+
+def read(model):
+    return Reader(model._repr_html_())
+
+
+def fitted(rng, shape=(9, 3, 4, 5), **parameters):
+    return MultiVariateGaussian(**parameters).fit(frozen(rng.normal(size=shape)))
+
+
+# The line
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        ({}, "MultiVariateGaussian()"),
+        ({"reg_covar": 0}, "MultiVariateGaussian(reg_covar=0)"),
+        ({"reg_covar": np.float64(0.5)}, "MultiVariateGaussian(reg_covar=0.5)"),
+        ({"ddof": 1.0, "progress": 0, "reg_covar": np.float64(0.01)}, "MultiVariateGaussian()"),
+        (
+            {"n_features": 3, "n_patches": np.int64(4)},
+            "MultiVariateGaussian(n_features=3, n_patches=4)",
+        ),
+        ({"dtype": np.float32}, "MultiVariateGaussian(dtype='float32')"),
+        ({"dtype": np.dtype(">f8")}, "MultiVariateGaussian(dtype='float64')"),
+        ({"shrinkage": "oas", "n_jobs": 2}, "MultiVariateGaussian(shrinkage='oas', n_jobs=2)"),
+    ],
+)
+def test_the_line_has_the_parameters_that_differ_and_makes_the_model_again(parameters, line):
+    model = MultiVariateGaussian(**parameters)
+    assert repr(model) == line
+    again = eval(line)
+    assert repr(again) == line
+    for name, value in model.get_params().items():
+        # a dtype is written by its name
+        assert getattr(again, name) == (np.dtype(value).name if name == "dtype" and value else value)
+
+
+def test_a_fitted_model_has_the_line_of_its_parameters(rng):
+    assert repr(fitted(rng, reg_covar=0)) == "MultiVariateGaussian(reg_covar=0)"
+
+
+def test_the_line_survives_parameters_of_any_kind():
+    """What is wrong with a parameter is said by `fit`; until then the model can be looked at."""
+    model = MultiVariateGaussian(reg_covar=np.ones(2), dtype="no such", shrinkage=float("nan"))
+    assert "array([1., 1.])" in repr(model)
+    assert "dtype='no such'" in repr(model)
+    assert read(model).text.startswith("MultiVariateGaussian(reg_covar=array")
+    del model.ddof
+    assert "ddof" not in repr(model)
+
+
+def test_a_subclass_goes_by_its_own_name():
+    class Cork(MultiVariateGaussian):
+        pass
+
+    assert repr(Cork(ddof=0)) == "Cork(ddof=0)"
+
+
+# The card
+
+
+def test_text_is_escaped():
+    html = MultiVariateGaussian(shrinkage="<b>&")._repr_html_()
+    assert "<b>" not in html
+    assert "shrinkage=&#x27;&lt;b&gt;&amp;&#x27;" in html
+
+
+def test_an_unfitted_model_says_so():
+    assert "not fitted" in read(MultiVariateGaussian()).text
+    assert "identity" not in read(MultiVariateGaussian()).text
+    assert "zero means and identity covariances" in read(MultiVariateGaussian(3, 4)).text
+
+
+def test_a_fitted_model_tells_its_sizes(rng):
+    model = fitted(rng)
+    facts = read(model).facts
+    assert facts["samples"] == "9"
+    assert facts["features"] == "3"
+    assert facts["grid"] == "4 \N{MULTIPLICATION SIGN} 5 = 20 patches"
+    assert facts["memory"].endswith(" MB, results in float64")
+    assert facts["rank"] == "3 of 3"
+    assert facts["law of p-values"] == "chi-squared, rough; see calibrate()"
+    assert "threshold" not in facts
+
+
+def test_memory_is_that_of_nbytes():
+    model = MultiVariateGaussian().fit(np.zeros((3, 50, 14, 14)))
+    amount = float(read(model).facts["memory"].split()[0])
+    assert_allclose(amount, model.nbytes / 1e6, rtol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("grid", "want"),
+    [
+        ((), "none, one Gaussian"),
+        ((1,), "1 patch"),
+        ((6,), "6 patches"),
+        ((2, 3, 4), "2 \N{MULTIPLICATION SIGN} 3 \N{MULTIPLICATION SIGN} 4 = 24 patches"),
+    ],
+)
+def test_any_number_of_grid_axes_is_shown(rng, grid, want):
+    card = read(fitted(rng, (5, 2, *grid)))
+    assert card.facts["grid"] == want
+    assert any(tag == "svg" for tag, _ in card.tags) is (grid != ())
+    assert "standard deviation" in card.text
+
+
+def test_the_law_and_the_threshold_are_told(rng):
+    x = frozen(rng.normal(size=(30, 2, 3)))
+    assert read(MultiVariateGaussian(reg_covar=0).fit(x)).facts["law of p-values"] == "Hotelling, exact"
+    model = MultiVariateGaussian().fit(x).calibrate(x)
+    limit = model.threshold(x, 0.1, source="training")
+    facts = read(model).facts
+    assert facts["law of p-values"] == "leave-one-out, by 30 fitted images"
+    assert float(facts["threshold"]) == pytest.approx(limit, rel=5e-3)
+
+
+def test_weights_are_told_by_what_they_are_worth(rng):
+    x = frozen(rng.normal(size=(4, 2, 3)))
+    model = MultiVariateGaussian().fit(x, sample_weight=[1, 1, 1, 3])
+    assert read(model).facts["samples"] == "4, by their weights worth 3"
+
+
+def test_a_model_without_moments_says_what_it_cannot_do(rng):
+    model = fitted(rng)
+    card = read(MultiVariateGaussian.from_parameters(*model))
+    assert card.facts["samples"].startswith("unknown")
+    assert card.facts["fitting"].startswith("cannot go on")
+    assert "condition number" not in card.facts
+    # the geometric mean of the standard deviations, which are the roots of the eigenvalues
+    want = np.exp(np.log(np.linalg.eigvalsh(model.covariance)).mean(axis=1) / 2)
+    low, high = re.search(r"by patch, (\S+) to (\S+)", card.text).groups()
+    assert_allclose([float(low), float(high)], [want.min(), want.max()], rtol=5e-3)
+
+
+def test_parameters_set_since_are_told_from_those_fitted(rng):
+    model = fitted(rng)
+    assert "fitted with" not in read(model).facts
+    model.set_params(reg_covar=0.5)
+    assert read(model).facts["fitted with"] == "ddof=1.0, reg_covar=0.01, shrinkage=None"
+
+
+def test_the_card_factors_nothing(rng, monkeypatch):
+    model = MultiVariateGaussian(reg_covar=0).partial_fit(frozen(rng.normal(size=(9, 3, 4, 5))))
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("a walk over the stack")
+
+    monkeypatch.setattr(blocks, "over_stack", forbidden)
+    for name in ("eigh", "svd", "cholesky", "inv", "qr", "eigvalsh"):
+        monkeypatch.setattr(np.linalg, name, forbidden)
+    facts = read(model).facts
+    assert facts["rank"] == "known after the first score"
+    assert "condition number" not in facts
+    assert model._fitted.factors is None
+    with_ridge = MultiVariateGaussian()
+    with_ridge._fitted = model._fitted.regularised(with_ridge._regularisation())
+    assert read(with_ridge).facts["condition number"].startswith("at most ")
+
+
+def test_too_few_samples_for_a_covariance_are_no_error():
+    card = read(MultiVariateGaussian().partial_fit(np.ones((1, 2, 3))))
+    assert card.facts["samples"] == "1"
+    assert "svg" not in dict(card.tags)
+
+
+def bounds(model):
+    text = read(model).facts["condition number"].replace(",", "")
+    return [float(v) for v in re.findall(r"[\d.]+(?:e-?\d+)?", text.split("at most")[1].split("in")[0])]
+
+
+@given(
+    st.integers(0, 99),
+    st.integers(1, 8),
+    st.sampled_from([0, 1e-3, 1e4]),
+    st.sampled_from([None, 0.3, "oas"]),
+)
+def test_the_condition_is_bounded_from_above(seed, c, ridge, shrinkage):
+    x = np.random.default_rng(seed).normal(size=(20, c, 4)) * np.geomspace(1, 100, c)[:, None]
+    model = MultiVariateGaussian(reg_covar=ridge, shrinkage=shrinkage).fit(frozen(x))
+    truth = model.diagnostics()["condition"]
+    got = bounds(model)
+    # three digits are printed
+    assert got[0] >= 0.995 * truth.min()
+    assert got[-1] >= 0.995 * truth.max()
+    assert got[-1] <= 1.005 * c**2 * truth.max() + 1
+    # and by the ridge alone before there are factors
+    if ridge or shrinkage == 0.3:
+        again = MultiVariateGaussian(reg_covar=ridge, shrinkage=shrinkage).partial_fit(frozen(x))
+        if shrinkage != "oas":
+            assert bounds(again)[-1] >= 0.995 * truth.max()
+
+
+def test_singular_covariances_are_counted(rng):
+    x = rng.normal(size=(12, 3, 5))
+    x[:, 0, :2] = 0
+    text = read(MultiVariateGaussian(reg_covar=0).fit(frozen(x))).facts
+    assert text["rank"] == "2 \N{EN DASH} 3 of 3"
+    assert text["condition number"].startswith("at most ")
+    assert "infinite in 2 of 5 patches" in text["condition number"]
+
+
+def test_of_many_factors_some_are_looked_at(rng, monkeypatch):
+    model = fitted(rng)
+    monkeypatch.setattr(_html, "ENTRIES", model._fitted.factors.factor.size // 4)
+    assert "in 5 of 20 patches" in read(model).facts["condition number"]
+
+
+# The map
+
+
+def test_the_map_has_the_root_of_the_mean_variance(rng):
+    x = frozen(rng.normal(size=(9, 3, 4, 5)) * np.arange(1, 6))
+    model = MultiVariateGaussian(reg_covar=0).fit(x)
+    want = np.sqrt(np.trace(model.covariance, axis1=1, axis2=2) / 3).reshape(4, 5)
+    scaled = (want - want.min()) / np.ptp(want)
+    steps = len(_html.COLOURS)
+    np.testing.assert_array_equal(read(model).map(), np.minimum(np.floor(scaled * steps), steps - 1))
+
+
+def test_an_embedding_of_one_spread_has_one_colour():
+    card = read(MultiVariateGaussian().fit(np.ones((3, 2, 4, 4))))
+    assert len(np.unique(card.map())) == 1
+    assert "0 everywhere" in card.text
+
+
+def test_a_large_map_is_averaged_and_says_so(rng):
+    card = read(fitted(rng, (4, 1, 130, 65)))
+    assert card.map().shape == (44, 22)
+    assert "a cell is a mean over 3 patches along each axis" in card.text
+    assert len(fitted(rng, (4, 1, 130, 65))._repr_html_()) < 50_000
+    strip = read(fitted(rng, (4, 1, 400)))
+    assert strip.map().shape == (1, 134)
+    assert "a cell is a mean over 3 patches\n" in strip.text
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 6), st.integers(0, 99))
+def test_averages_are_means_of_squares(h, w, step, seed):
+    a = np.random.default_rng(seed).random((h, w))
+    want = [[a[i : i + step, j : j + step].mean() for j in range(0, w, step)] for i in range(0, h, step)]
+    assert_allclose(_html._averaged(a, step), want, rtol=1e-12)
+
+
+def test_slices_lie_side_by_side(rng):
+    model = fitted(rng, (6, 2, 5, 3, 4))
+    card = read(model)
+    levels = card.map()
+    assert levels.shape == (2 * 3 + 1, 3 * 4 + 2)
+    assert (levels[3] == -1).all()
+    assert (levels[:, [4, 9]] == -1).all()
+    assert (levels[4:, 10:] == -1).all()
+    assert (levels >= 0).sum() == 5 * 12
+    assert "all 5 slices" in card.text
+    assert "the first 12 of 20 slices" in read(fitted(rng, (3, 1, 20, 2, 2))).text
+
+
+def test_maps_are_named_for_those_who_do_not_see_them(rng):
+    pictures = [attrs for tag, attrs in read(fitted(rng)).tags if tag == "svg"]
+    assert all(attrs["role"] == "img" for attrs in pictures)
+    assert "root of the mean variance by patch" in pictures[0]["aria-label"]
+
+
+def test_the_card_loads_nothing_and_knows_no_theme(rng):
+    html = fitted(rng)._repr_html_()
+    assert "url(" not in html
+    assert "src=" not in html
+    assert html.count("http") == html.count('xmlns="http://www.w3.org/2000/svg"')
+    colours = re.findall(r"(?<!-)color:([^;}]+)", _html.STYLE)
+    assert set(colours) == {"inherit"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (1, "1"),
+        (0.5, "0.5"),
+        (9.999, "10"),
+        (1234.5, "1,230"),
+        (999_999, "1,000,000"),
+        (0.001234, "0.00123"),
+        (1.5e7, "1.50e7"),
+        (2e-7, "2.00e-7"),
+        (-12.34, "-12.3"),
+    ],
+)
+def test_numbers_have_three_digits(value, text):
+    assert _html._number(value) == text
+
+
+def test_scikit_learn_shows_it_in_a_pipeline(rng):
+    pipeline = pytest.importorskip("sklearn.pipeline")
+    model = MultiVariateGaussian(reg_covar=0)
+    made = pipeline.make_pipeline(model)
+    assert "MultiVariateGaussian(reg_covar=0)" in repr(made)
+    assert "MultiVariateGaussian" in made._repr_html_()

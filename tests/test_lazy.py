@@ -1,0 +1,305 @@
+"""Laws of embeddings on disk: what can only be indexed is read part by part, and gives the same model."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from common import frozen, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import assert_within
+
+import mvgauss._embedding as room
+from mvgauss import MultiVariateGaussian
+
+
+class OnDisk:
+    """An array that NumPy cannot view: it has a shape and a dtype, and notes what is read of it."""
+
+    def __init__(self, array):
+        self._array, self.reads = array, []
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key):
+        result = self._array[key].copy()
+        self.reads.append((key, result.nbytes))
+        return result
+
+    def __array__(self, *_, **__):
+        raise AssertionError("read as a whole")
+
+    def __iter__(self):
+        raise AssertionError("read sample by sample")
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    """Read at most 1000 bytes at once: two samples of the embedding below."""
+    monkeypatch.setattr(room, "PART_BYTES", 1000)
+
+
+@pytest.fixture
+def x(rng):
+    return frozen(rng.standard_normal((11, 4, 3, 5)) + 2)  # 480 bytes a sample
+
+
+@pytest.fixture
+def model(x):
+    return MultiVariateGaussian().fit(x)
+
+
+def covers(disk, times=1):
+    """Assert that the samples were read in order, each so many times, in slices of axis 0."""
+    seen = []
+    for key, _ in disk.reads:
+        key = key[0] if isinstance(key, tuple) else key
+        assert isinstance(key, slice)
+        assert key.step in (None, 1)
+        seen += range(*key.indices(disk.shape[0]))
+    assert seen == times * list(range(disk.shape[0]))
+
+
+def never_more_than_a_part(disk):
+    """Assert that no read was larger than a part."""
+    assert disk.reads
+    assert max(size for _, size in disk.reads) <= room.PART_BYTES
+
+
+def close(got, want, x):
+    """Assert that two models are the same to rounding."""
+    assert_within(got.mean, want.mean, 1e-13 * np.ones(want.mean.shape))
+    assert_within(got.covariance, want.covariance, 1e-12 * np.ones(want.covariance.shape))
+    assert_within(got.mahalanobis(x), want.mahalanobis(x), 1e-10 * np.ones(want.mahalanobis(x).shape))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "forward"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fit_reads_every_sample_once_part_by_part(x, small_parts, method, weighted):
+    disk = OnDisk(x)
+    w = frozen(np.linspace(1, 2, 11)) if weighted else None
+    options = {} if w is None or method == "forward" else {"sample_weight": w}
+    model = MultiVariateGaussian()
+    getattr(model, method)(disk, **options)
+    covers(disk)
+    never_more_than_a_part(disk)
+    assert len(disk.reads) == 6
+    close(model, MultiVariateGaussian().fit(x, **options), x)
+
+
+def test_a_part_without_weight_is_no_hindrance(x, small_parts):
+    w = np.repeat([0.0, 1.0, 0.0], [4, 4, 3])
+    close(MultiVariateGaussian().fit(OnDisk(x), sample_weight=w), MultiVariateGaussian().fit(x[4:8]), x)
+    got = MultiVariateGaussian().fit(OnDisk(x), sample_weight=w)
+    assert_within(got.diagnostics()["effective_samples"], np.full((3, 5), 4.0), 1e-14)
+
+
+@pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.3])
+def test_shrinkage_is_the_same_from_disk(x, small_parts, shrinkage):
+    got, want = (MultiVariateGaussian(shrinkage=shrinkage).fit(a) for a in (OnDisk(x), x))
+    close(got, want, x)
+
+
+@given(seeds, st.integers(1, 12), st.integers(1, 4000), st.sampled_from([np.float64, np.float32, np.int16]))
+def test_the_size_of_the_parts_changes_nothing_but_rounding(seed, n, size, dtype):
+    x = frozen(np.rint(50 * np.random.default_rng(seed).standard_normal((n, 3, 2, 2))), dtype)
+    disk, before = OnDisk(x), room.PART_BYTES
+    room.PART_BYTES = size
+    try:
+        got = MultiVariateGaussian(ddof=0).fit(disk)
+    finally:
+        room.PART_BYTES = before
+    want = MultiVariateGaussian(ddof=0).fit(x)
+    assert got.mean.dtype == want.mean.dtype
+    covers(disk)
+    eps = 1e-13 if dtype is not np.float32 else 1e-6
+    assert_within(got.mean, want.mean, 300 * eps * np.ones(want.mean.shape))
+    assert_within(got.covariance, want.covariance, 300**2 * eps * np.ones(want.covariance.shape))
+
+
+def test_parts_are_whole_samples_even_where_one_is_larger_than_a_part(x, monkeypatch):
+    monkeypatch.setattr(room, "PART_BYTES", 1)
+    disk = OnDisk(x)
+    MultiVariateGaussian().fit(disk)
+    assert [size for _, size in disk.reads] == [480] * 11
+
+
+SCORES = {
+    "mahalanobis": lambda m, x: m.mahalanobis(x),
+    "squared": lambda m, x: m.mahalanobis(x, squared=True),
+    "score_samples": lambda m, x: m.score_samples(x),
+    "p_value": lambda m, x: m.p_value(x),
+    "contributions": lambda m, x: m.contributions(x),
+    "decision_function": lambda m, x: m.decision_function(x),
+    "predict": lambda m, x: m.predict(x),
+    "leave_one_out": lambda m, x: m.leave_one_out(x),
+    "threshold": lambda m, x: m.threshold(x, 0.2),
+    "threshold of the training set": lambda m, x: m.threshold(x, 0.2, source="training"),
+    "kurtosis": lambda m, x: m.diagnostics(x)["kurtosis"],
+    "kurtosis_expected": lambda m, x: m.diagnostics(x)["kurtosis_expected"],
+}
+
+
+@pytest.mark.parametrize("score", list(SCORES))
+def test_scores_from_disk_are_those_from_memory_and_never_read_more_than_a_part(x, model, small_parts, score):
+    disk = OnDisk(x)
+    got, want = SCORES[score](model, disk), SCORES[score](model, x)
+    # BLAS rounds parts of another size in another order
+    np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-13)
+    never_more_than_a_part(disk)
+
+
+def test_a_model_is_calibrated_from_disk(x, model, small_parts):
+    disk = OnDisk(x)
+    got = model.calibrate(disk).p_value(x + 0.5)
+    np.testing.assert_array_equal(got, model.calibrate(x).p_value(x + 0.5))
+    never_more_than_a_part(disk)
+
+
+def test_tokens_are_read_from_disk_too(x, small_parts):
+    tokens = frozen(np.moveaxis(x, 1, -1))
+    disk = OnDisk(tokens)
+    got = MultiVariateGaussian(feature_axis=-1).fit(disk)
+    close(got, MultiVariateGaussian(feature_axis=-1).fit(tokens), tokens)
+    covers(disk)
+    np.testing.assert_allclose(got.contributions(OnDisk(tokens)), got.contributions(tokens), atol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e200])
+def test_a_number_that_is_not_finite_is_named_by_its_place_in_the_whole(rng, small_parts, x, model, bad):
+    broken = x.copy()
+    broken[7, 2, 1, 3] = bad
+    before = model.mahalanobis(x)
+    message = r"got (NaN|-?inf) at index \(7, 2, 1, 3\)" if not np.isfinite(bad) else "float64 can hold"
+    for call in (model.fit, model.partial_fit, model.mahalanobis, model.leave_one_out):
+        if np.isfinite(bad) and call in (model.mahalanobis, model.leave_one_out):
+            continue
+        with pytest.raises(ValueError, match=f"embedding: expected .*{message}"):
+            call(OnDisk(broken))
+    np.testing.assert_array_equal(model.mahalanobis(x), before)
+
+
+def test_a_failing_disk_leaves_the_model_as_it_was(x, small_parts, tmp_path):
+    class Broken(OnDisk):
+        fails = 0
+
+        def __getitem__(self, key):
+            if len(self.reads) == self.fails:
+                raise OSError("bad sector")
+            return super().__getitem__(key)
+
+    model = MultiVariateGaussian().fit(x)
+    model.save(tmp_path / "before")
+    for Broken.fails in range(6):
+        for method in (model.fit, model.partial_fit, model.calibrate, model.threshold):
+            with pytest.raises(OSError, match="bad sector"):
+                method(Broken(x + 1))
+        model.save(tmp_path / "after")
+        assert (tmp_path / "after").read_bytes() == (tmp_path / "before").read_bytes()
+
+
+def test_a_disk_that_gives_other_shapes_is_refused(x, model):
+    class Short(OnDisk):
+        def __getitem__(self, key):
+            return super().__getitem__(key)[:-1]
+
+    for method in (model.fit, model.partial_fit, model.mahalanobis):
+        with pytest.raises(ValueError, match=r"embedding: expected 11 samples of shape .*, got shape"):
+            method(Short(x))
+
+
+@pytest.mark.parametrize("dtype", [np.complex128, object, "U3"])
+def test_what_is_no_array_of_real_numbers_is_refused_before_it_is_read(dtype):
+    disk = OnDisk(np.zeros((5, 2, 3), dtype))
+    with pytest.raises(TypeError, match="embedding: expected"):
+        MultiVariateGaussian().fit(disk)
+    assert not disk.reads
+
+
+def test_another_shape_is_refused_before_it_is_read(x, model):
+    disk = OnDisk(x[:, :3])
+    for method in (model.partial_fit, model.mahalanobis, model.leave_one_out):
+        with pytest.raises(ValueError, match="embedding: expected 4 features, got 3"):
+            method(disk)
+    assert not disk.reads
+
+
+def test_weights_of_another_length_are_refused_before_anything_is_read(x):
+    disk = OnDisk(x)
+    with pytest.raises(ValueError, match="sample_weight: expected shape"):
+        MultiVariateGaussian().fit(disk, sample_weight=np.ones(10))
+    assert not disk.reads
+
+
+# ---------------------------------------------------------------------------------------------------------
+# memory maps, HDF5 and Zarr
+
+
+@pytest.mark.parametrize("kind", ["npy", "raw"])
+def test_a_memory_map_gives_the_bits_of_the_array(x, tmp_path, kind):
+    np.save(tmp_path / "x.npy", x)
+    x.tofile(tmp_path / "x.raw")
+    if kind == "npy":
+        mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    else:
+        mapped = np.memmap(tmp_path / "x.raw", x.dtype, "r", shape=x.shape)
+    got, want = MultiVariateGaussian().fit(mapped), MultiVariateGaussian().fit(x)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(got.mahalanobis(mapped), want.mahalanobis(x))
+    np.testing.assert_array_equal(
+        MultiVariateGaussian().partial_fit(mapped[:4]).partial_fit(mapped[4:]).covariance,
+        MultiVariateGaussian().partial_fit(x[:4]).partial_fit(x[4:]).covariance,
+    )
+
+
+def test_a_fit_holds_no_copy_of_a_memory_map(tmp_path):
+    """A long embedding of a small model: what is allocated is some blocks, not the file."""
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (4000, 8, 20, 20))
+    x[:] = np.random.default_rng(0).standard_normal((1, 8, 20, 20))
+    x[::2] += 1
+    model = MultiVariateGaussian(n_jobs=1).fit(x[:9])
+    tracemalloc.start()
+    try:
+        model.fit(x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < x.nbytes / 2
+
+
+def test_a_lazy_fit_holds_one_part(tmp_path, rng, monkeypatch):
+    class Endless(OnDisk):
+        def __getitem__(self, key):
+            return (
+                np.ones((len(range(*key.indices(self.shape[0]))), *self.shape[1:])) + np.eye(8)[:, :8, None]
+            )
+
+    monkeypatch.setattr(room, "PART_BYTES", 1 << 20)
+    disk = Endless(np.broadcast_to(0.0, (20_000, 8, 8, 4)))
+    model = MultiVariateGaussian(n_jobs=1)
+    model.fit(rng.standard_normal((9, 8, 8, 4)))
+    tracemalloc.start()
+    try:
+        model.fit(disk)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 << 20  # of 41 MB
+
+
+def test_an_hdf5_dataset_is_read_in_parts(x, small_parts, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        disk = file.create_dataset("x", data=x)
+        got = MultiVariateGaussian().fit(disk)
+        close(got, MultiVariateGaussian().fit(x), x)
+        np.testing.assert_allclose(got.mahalanobis(disk), got.mahalanobis(x), rtol=1e-13)
+
+
+def test_a_zarr_array_is_read_in_parts(x, small_parts, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    disk = zarr.open(str(tmp_path / "x.zarr"), mode="w", shape=x.shape, chunks=(2, *x.shape[1:]), dtype="f8")
+    disk[:] = x
+    got = MultiVariateGaussian().fit(disk)
+    close(got, MultiVariateGaussian().fit(x), x)
+    np.testing.assert_allclose(got.mahalanobis(disk), got.mahalanobis(x), rtol=1e-13)

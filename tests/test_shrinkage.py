@@ -1,0 +1,316 @@
+"""Laws of shrinkage: scikit-learn's intensities per patch, the same from a stream as from the whole."""
+
+import tempfile
+import warnings
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from common import block_sizes, blocks_of, frozen, seeds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import EPS, assert_within
+
+from mvgauss import MultiVariateGaussian
+
+ESTIMATED = ["oas", "ledoit_wolf"]
+
+
+def theirs(x, shrinkage):
+    """Return covariances (P, C, C) and intensities (P,) of scikit-learn, patch by patch."""
+    covariance = pytest.importorskip("sklearn.covariance")
+    function = getattr(covariance, shrinkage)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a single sample
+        pairs = [function(x[:, :, p]) for p in range(x.shape[2])]
+    return np.array([np.atleast_2d(s) for s, _ in pairs]), np.array([rho for _, rho in pairs])
+
+
+def chen(x):
+    """Return the intensity of Chen et al. (2010), eq. 23, as scikit-learn has it: without the terms 2/p."""
+    n, p = x.shape
+    s = np.cov(x.T, ddof=0)
+    square, trace = np.trace(s @ s), np.trace(s)
+    return min(1, (square + trace**2) / ((n + 1) * (square - trace**2 / p)))
+
+
+def ledoit(x):
+    """Return the intensity of Ledoit & Wolf (2004), sample by sample as in their section 3.2."""
+    n, p = x.shape
+    s, z = np.cov(x.T, ddof=0), x - x.mean(axis=0)
+    m = np.trace(s) / p
+    d2 = ((s - m * np.eye(p)) ** 2).sum() / p
+    b2 = sum(((np.outer(v, v) - s) ** 2).sum() / p for v in z) / n**2
+    return min(b2, d2) / d2
+
+
+PAPERS = {"oas": chen, "ledoit_wolf": ledoit}
+
+
+@st.composite
+def samples(draw, n=(1, 20), c=(1, 8)):
+    """Draw samples (N, C, 3), some features related, of some scale and offset."""
+    n, c, rng = draw(st.integers(*n)), draw(st.integers(*c)), np.random.default_rng(draw(seeds))
+    x = rng.standard_normal((n, c, 3)) + 0.5 * rng.standard_normal((n, 1, 3))
+    x[:, -1] *= draw(st.sampled_from([1.0, 5.0]))
+    return frozen((x + draw(st.sampled_from([0.0, 10.0]))) * draw(st.sampled_from([1e-3, 1.0, 1e3])))
+
+
+def entries(covariance, tolerance=1e-10):
+    """Return a bound relative to the largest variance of each patch."""
+    return tolerance * np.abs(covariance).max(axis=(1, 2))[:, None, None] * np.ones(covariance.shape)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# equal to scikit-learn
+
+
+@given(samples(), st.sampled_from(ESTIMATED), block_sizes)
+def test_estimated_shrinkage_is_that_of_scikit_learn(x, shrinkage, size):
+    want, rho = theirs(x, shrinkage)
+    with blocks_of(size):
+        model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
+    if len(x) > 1:  # of one sample nothing is left to shrink
+        assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
+    assert_within(model.covariance, want, entries(want))
+
+
+@given(samples(), st.sampled_from(ESTIMATED), st.lists(st.integers(0, 100), max_size=6), st.booleans())
+def test_estimated_shrinkage_of_a_stream_is_that_of_the_whole(x, shrinkage, cuts, merged):
+    want, rho = theirs(x, shrinkage)
+    options = {"shrinkage": shrinkage, "ddof": 0, "reg_covar": 0}
+    edges = sorted({0, len(x), *(c % len(x) for c in cuts)})
+    model = MultiVariateGaussian(**options)
+    for a, b in pairwise(edges):
+        if merged:
+            model.merge(MultiVariateGaussian(**options).partial_fit(x[a:b]))
+        else:
+            model.partial_fit(x[a:b])
+    if len(x) > 1:
+        assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
+    assert_within(model.covariance, want, entries(want))
+
+
+@given(samples(n=(3, 20), c=(2, 8)), st.sampled_from(ESTIMATED))
+def test_estimated_shrinkage_is_that_of_the_papers(x, shrinkage):
+    model = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(x)
+    want = [PAPERS[shrinkage](x[:, :, p]) for p in range(3)]
+    assert_within(model.diagnostics()["shrinkage"], want, 1e-9 * np.ones(3))
+
+
+@given(samples(n=(3, 20)), st.sampled_from([0.0, 0.25, 1.0, *ESTIMATED]), st.sampled_from([0, 1, 1.5]))
+def test_the_intensity_is_applied_to_the_covariance_with_its_divisor_before_the_ridge(x, shrinkage, ddof):
+    c, ridge = x.shape[1], 0.5 * float(x.var())
+    rho = theirs(x, shrinkage)[1] if isinstance(shrinkage, str) else np.full(3, shrinkage)
+    want = []
+    for p in range(3):
+        s = np.atleast_2d(np.cov(x[:, :, p].T, ddof=0)) * len(x) / (len(x) - ddof)
+        want.append((1 - rho[p]) * s + (rho[p] * np.trace(s) / c + ridge) * np.eye(c))
+    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=ddof, reg_covar=ridge).fit(x)
+    assert_within(model.covariance, np.array(want), entries(np.array(want)))
+    assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
+
+
+@pytest.mark.parametrize("shrinkage", [0.3, 1.0, *ESTIMATED])
+def test_a_float_is_scikit_learns_shrunk_covariance_and_the_inverse_belongs_to_it(rng, shrinkage):
+    covariance = pytest.importorskip("sklearn.covariance")
+    x = frozen(rng.standard_normal((6, 9, 4)))
+    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
+    if not isinstance(shrinkage, str):
+        want = np.array(
+            [covariance.shrunk_covariance(np.cov(x[:, :, p].T, ddof=0), shrinkage) for p in range(4)]
+        )
+        assert_within(model.covariance, want, entries(want, 64 * EPS))
+    assert (model.rank == 9).all()
+    np.testing.assert_allclose(model.inv_covariance @ model.covariance, [np.eye(9)] * 4, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("shrinkage", [None, 0.0])
+def test_no_shrinkage_and_zero_shrinkage_are_the_same(rng, shrinkage):
+    x = frozen(rng.standard_normal((9, 4, 3)))
+    want = MultiVariateGaussian().fit(x).covariance
+    np.testing.assert_array_equal(MultiVariateGaussian(shrinkage=shrinkage).fit(x).covariance, want)
+
+
+@pytest.mark.parametrize("shrinkage", ESTIMATED)
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_few_samples_shrink_as_in_scikit_learn(rng, shrinkage, n):
+    x = frozen(rng.standard_normal((n, 5, 3)) * np.arange(1.0, 6)[:, None])
+    want, _ = theirs(x, shrinkage)
+    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
+    assert_within(model.covariance, want, entries(want, 1e-12) + 1e-300)
+
+
+@pytest.mark.parametrize("shrinkage", ESTIMATED)
+@pytest.mark.parametrize("n", [2, 3, 9])
+def test_a_single_feature_is_not_shrunk(rng, shrinkage, n):
+    x = frozen(rng.standard_normal((n, 1, 3)) + 7)
+    want, rho = theirs(x, shrinkage)
+    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
+    np.testing.assert_array_equal(model.diagnostics()["shrinkage"], rho)
+    assert_within(model.covariance, want, entries(want, 1e-13))
+
+
+@pytest.mark.parametrize("shrinkage", ESTIMATED)
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_constant_patch_shrinks_as_in_scikit_learn_and_spoils_no_neighbour(rng, shrinkage, streamed):
+    x = rng.standard_normal((8, 4, 3))
+    x[:, :, 1] = 0.1
+    want, rho = theirs(x, shrinkage)
+    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0)
+    if streamed:
+        model.partial_fit(x[:3]).partial_fit(x[3:4]).partial_fit(x[4:])
+    else:
+        model.fit(x)
+    want[1], rho[1] = 0, model.diagnostics()["shrinkage"][1]  # 0/0 there; exact zeros here
+    assert rho[1] in (0, 1)
+    assert_within(model.covariance, want, entries(want))
+    assert (model.covariance[1] == 0).all()
+    assert model.rank.tolist() == [4, 0, 4]
+    assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
+
+
+@pytest.mark.parametrize(("shrinkage", "rho"), [("oas", 1.0), ("ledoit_wolf", 0.0)])
+def test_a_covariance_that_is_the_target_already_stays(shrinkage, rho):
+    x = np.concatenate([np.eye(4), -np.eye(4)])[:, :, None]
+    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
+    np.testing.assert_array_equal(model.covariance, [0.25 * np.eye(4)])
+    assert model.diagnostics()["shrinkage"] == rho
+
+
+@pytest.mark.parametrize("shrinkage", ESTIMATED)
+def test_shrinkage_in_single_precision_keeps_its_digits(rng, shrinkage):
+    x = frozen(rng.standard_normal((30, 6, 4)) + 2, np.float32)
+    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0, dtype=np.float32)
+    model.partial_fit(x[:11]).partial_fit(x[11:])
+    want, rho = theirs(x.astype(float), shrinkage)
+    assert_within(model.diagnostics()["shrinkage"], rho, 1e-4 * rho)
+    assert_within(model.covariance, want, entries(want, 1e-4))
+
+
+def test_the_intensity_tends_to_zero_with_more_samples(rng):
+    for shrinkage in ESTIMATED:
+        model, seen = MultiVariateGaussian(shrinkage=shrinkage), []
+        for _ in range(4):
+            model.partial_fit(rng.standard_normal((200, 3, 1)) * np.array([[1.0], [2.0], [3.0]]))
+            seen.append(float(model.diagnostics()["shrinkage"][0]))
+        assert seen == sorted(seen, reverse=True)
+        assert 0 < seen[-1] < 0.05
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the fourth moments
+
+
+def exact_fourth(x):
+    """Return sum |z|^2 z and sum |z|^4 of ``(N, C)`` data about their mean, exact but for one rounding."""
+    rows = [[Fraction(float(v)) for v in row] for row in x]
+    mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    z = [[v - m for v, m in zip(row, mean, strict=True)] for row in rows]
+    length = [sum(v * v for v in row) for row in z]
+    third = [sum(q * row[j] for q, row in zip(length, z, strict=True)) for j in range(len(mean))]
+    return np.array([float(t) for t in third]), float(sum(q * q for q in length))
+
+
+@given(
+    seeds,
+    st.integers(1, 9),
+    st.integers(1, 4),
+    st.lists(st.integers(0, 100), max_size=6),
+    st.sampled_from([0.0, 3.0, 1e3]),
+    st.booleans(),
+)
+@settings(max_examples=60)
+def test_fourth_moments_of_any_split_are_the_exact_ones(seed, n, c, cuts, offset, merged):
+    rng = np.random.default_rng(seed)
+    x = frozen(rng.standard_normal((n, c)) * rng.uniform(0.1, 10, c) + offset)
+    edges = sorted({0, n, *(cut % n for cut in cuts)})
+    model = MultiVariateGaussian(shrinkage="ledoit_wolf")
+    for a, b in pairwise(edges):
+        if merged:
+            model.merge(MultiVariateGaussian(shrinkage="ledoit_wolf").partial_fit(x[a:b]))
+        else:
+            model.partial_fit(x[a:b])
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "m")
+        with np.load(Path(folder) / "m") as file:
+            third, fourth = file["third"], file["fourth"]
+    want_third, want_fourth = exact_fourth(x)
+    # n terms of some roundings each; a mean that is off by eps of the offset moves |z|^4 by 4 |z|^3 of that
+    length = np.sqrt(((x - x.mean(axis=0)) ** 2).sum(axis=1))
+    moved = n * EPS * (length.max() + offset * np.sqrt(c))
+    assert_within(fourth, [want_fourth], [64 * moved * (length**3).sum()])
+    assert_within(third, [want_third], [64 * moved * (length**2).sum() * np.ones(c)])
+
+
+def test_fourth_moments_of_parts_far_apart_keep_their_digits(rng):
+    x = frozen(np.concatenate([rng.standard_normal((6, 3)) + a for a in (0, 1e3, -1e5, 1e5)]))
+    want, rho = theirs(x[:, :, None], "ledoit_wolf")
+    model = MultiVariateGaussian(shrinkage="ledoit_wolf", ddof=0, reg_covar=0)
+    for i in range(0, 24, 6):
+        model.partial_fit(x[i : i + 6])
+    assert_within(model.diagnostics()["shrinkage"], rho[0], 1e-9)
+    assert_within(model.covariance, want, entries(want))
+
+
+@pytest.mark.parametrize("way", ["partial_fit", "merge"])
+def test_fourth_moments_cannot_be_asked_for_in_mid_stream(rng, way):
+    x = frozen(rng.standard_normal((9, 3, 2)))
+    model = MultiVariateGaussian().partial_fit(x).set_params(shrinkage="ledoit_wolf")
+    other = MultiVariateGaussian(shrinkage="ledoit_wolf").fit(x)
+    before = model.covariance
+    with pytest.raises(ValueError, match=r"shrinkage: expected .*'ledoit_wolf', .*before the first fit"):
+        model.partial_fit(x) if way == "partial_fit" else model.merge(other)
+    with pytest.raises(ValueError, match=r"shrinkage: expected .*'ledoit_wolf', .*before the first fit"):
+        other.merge(MultiVariateGaussian().fit(x))
+    np.testing.assert_array_equal(model.covariance, before)
+    model.set_params(shrinkage="oas", ddof=0, reg_covar=0).partial_fit(x[:4])
+    want, _ = theirs(np.concatenate([x, x[:4]]), "oas")
+    assert_within(model.covariance, want, entries(want))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# refused
+
+REASON = r"expected .*shrinkage=.*, got .*weight.*; .* samples of equal weight only"
+
+
+@pytest.mark.parametrize("shrinkage", [0.3, *ESTIMATED])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_shrinkage_with_weights_is_refused_with_the_reason(rng, shrinkage, method):
+    x = frozen(rng.standard_normal((9, 3, 2)))
+    model = MultiVariateGaussian(shrinkage=shrinkage)
+    with pytest.raises(ValueError, match=REASON):
+        getattr(model, method)(x, sample_weight=rng.uniform(1, 2, 9))
+    assert not model.__sklearn_is_fitted__()
+
+
+@pytest.mark.parametrize("shrinkage", [0.3, "oas"])
+@pytest.mark.parametrize("way", ["partial_fit", "merge into", "merge from", "take over"])
+def test_weights_do_not_come_into_a_shrunk_model_by_another_way(rng, shrinkage, way):
+    """A model that took them in could not be scored any more: refused at the door, all or nothing."""
+    x = frozen(rng.standard_normal((9, 3, 2)))
+    weighted = MultiVariateGaussian().fit(x, sample_weight=rng.uniform(1, 2, 9))
+    shrunk = MultiVariateGaussian(shrinkage=shrinkage).fit(x)
+    before = shrunk.mahalanobis(x)
+    call = {
+        "partial_fit": lambda: weighted.set_params(shrinkage=shrinkage).partial_fit(x),
+        "merge into": lambda: shrunk.merge(weighted),
+        "merge from": lambda: weighted.set_params(shrinkage=shrinkage).merge(shrunk),
+        "take over": lambda: MultiVariateGaussian(shrinkage=shrinkage).merge(weighted),
+    }[way]
+    with pytest.raises(ValueError, match=REASON):
+        call()
+    np.testing.assert_array_equal(shrunk.mahalanobis(x), before)
+    assert weighted.mahalanobis(x).shape == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("shrinkage", "got"),
+    [(-0.1, "-0.1"), (1.1, "1.1"), ("lw", "'lw'"), (np.nan, "nan"), ([0.1], r"\[0.1\]"), (True, "True")],
+)
+def test_another_shrinkage_is_refused_by_name(rng, shrinkage, got):
+    with pytest.raises((ValueError, TypeError), match=f"shrinkage: expected .*, got {got}"):
+        MultiVariateGaussian(shrinkage=shrinkage).fit(rng.standard_normal((9, 3, 2)))

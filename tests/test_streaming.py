@@ -1,0 +1,533 @@
+"""Laws of `partial_fit`, `merge` and resuming: however the samples come, the model is that of the whole."""
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from common import block_sizes, blocks_of, frozen, seeds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import EPS, assert_within, exact_moments
+
+from mvgauss import MultiVariateGaussian
+
+SINGLE = float(np.finfo(np.float32).eps)
+
+
+def pieces(n, cuts):
+    """Return the runs of ``range(n)`` between cuts."""
+    edges = sorted({0, n, *(c % n for c in cuts)})
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+@st.composite
+def streams(draw):
+    """Draw samples of some offset (N, C, 2), weights or None, runs of a random order, and that order."""
+    n, c, rng = draw(st.integers(2, 24)), draw(st.integers(1, 5)), np.random.default_rng(draw(seeds))
+    offset = draw(st.sampled_from([0.0, 1.0, -100.0, 1e4]))
+    drift = draw(st.sampled_from([0.0, 30.0]))
+    x = rng.standard_normal((n, c, 2)) + offset + drift * np.linspace(-1, 1, n)[:, None, None]
+    x *= draw(st.sampled_from([1e-3, 1.0, 1e3]))
+    runs = pieces(n, draw(st.lists(st.integers(0, 100), max_size=8)))
+    order, w = rng.permutation(n), None
+    if draw(st.booleans()):
+        w = rng.uniform(0.1, 3, n) * draw(st.sampled_from([1.0, 1e-3, 1e3]))
+        if draw(st.booleans()):
+            w[rng.random(n) < 0.3] = 0
+            w[order[[run.start for run in runs]]] = 1  # no run without weight
+    return frozen(x), None if w is None else frozen(w), runs, order
+
+
+def part(w, i):
+    """Return the weights of a run."""
+    return None if w is None else w[i]
+
+
+def assert_same(got, want, x, tolerance=1e-10):
+    """Assert that two models are equal to a relative tolerance: each entry against its variances."""
+    sd = np.sqrt(np.diagonal(want.covariance, axis1=1, axis2=2))
+    size = np.abs(x).max()
+    assert_within(got.mean, want.mean, np.broadcast_to(tolerance * size, want.mean.shape))
+    assert_within(got.covariance, want.covariance, tolerance * sd[:, :, None] * sd[:, None, :])
+    np.testing.assert_array_equal(got.rank, want.rank)
+    d = want.mahalanobis(x)
+    assert_within(got.mahalanobis(x), d, tolerance * (d + 1))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# any split, any order
+
+
+@given(streams(), block_sizes, st.sampled_from([0, 1, 0.5]))
+def test_any_split_in_any_order_streamed_gives_the_fit_of_the_whole(stream, size, ddof):
+    x, w, runs, order = stream
+    options = {"reg_covar": 0.1 * float(x.var()), "ddof": ddof}
+    with blocks_of(size):
+        model = MultiVariateGaussian(**options)
+        for run in runs:
+            model.partial_fit(x[order[run]], sample_weight=part(w, order[run]))
+        assert_same(model, MultiVariateGaussian(**options).fit(x, sample_weight=w), x)
+
+
+@given(streams(), block_sizes, seeds)
+def test_parts_fitted_apart_and_merged_in_any_order_give_the_fit_of_the_whole(stream, size, seed):
+    x, w, runs, order = stream
+    options, rng = {"reg_covar": 0.1 * float(x.var())}, np.random.default_rng(seed)
+    with blocks_of(size):
+        models = [
+            MultiVariateGaussian(**options).partial_fit(x[order[r]], sample_weight=part(w, order[r]))
+            for r in runs
+        ]
+        while len(models) > 1:  # a random tree
+            rng.shuffle(models)
+            models[0].merge(models.pop())
+        assert_same(models[0], MultiVariateGaussian(**options).fit(x, sample_weight=w), x)
+
+
+@given(streams())
+def test_streaming_and_merging_may_be_mixed(stream):
+    x, w, runs, order = stream
+    options = {"reg_covar": 0.1 * float(x.var())}
+    model = MultiVariateGaussian(**options)
+    for k, run in enumerate(runs):
+        if k % 2:
+            other = MultiVariateGaussian(**options).partial_fit(x[order[run]], None, part(w, order[run]))
+            model.merge(other)
+        else:
+            model.partial_fit(x[order[run]], None, part(w, order[run]))
+    assert_same(model, MultiVariateGaussian(**options).fit(x, None, w), x)
+
+
+def test_weights_count_across_calls(rng):
+    """The same weights times ten in one call only are another model."""
+    x = frozen(rng.standard_normal((8, 3, 2)))
+    w = np.repeat([1.0, 10.0], 4)
+    model = MultiVariateGaussian().partial_fit(x[:4]).partial_fit(x[4:], sample_weight=np.full(4, 10.0))
+    assert_same(model, MultiVariateGaussian().fit(x, sample_weight=w), x)
+    assert_within(model.diagnostics()["effective_samples"], [44**2 / 404] * 2, 1e-12 * np.ones(2))
+
+
+def test_a_part_of_zero_weight_adds_nothing(rng):
+    x = frozen(rng.standard_normal((8, 3, 2)))
+    w = np.repeat([1.0, 0.0], 4)
+    model = MultiVariateGaussian().partial_fit(x[:4]).partial_fit(x[4:], sample_weight=w[4:])
+    assert_same(model, MultiVariateGaussian().fit(x, sample_weight=w), x)
+
+
+@pytest.mark.parametrize("layout", ["pictures", "tokens", "table"])
+def test_a_stream_is_the_whole_in_every_layout(rng, layout):
+    shape, axis = {"pictures": ((9, 4, 2, 3), 1), "tokens": ((9, 6, 4), -1), "table": ((9, 4), 1)}[layout]
+    x = frozen(rng.standard_normal(shape))
+    model = MultiVariateGaussian(feature_axis=axis).partial_fit(x[:2]).partial_fit(x[2:])
+    want = MultiVariateGaussian(feature_axis=axis).fit(x)
+    assert_same(model, want, x)
+    assert model.mahalanobis(x).shape == want.mahalanobis(x).shape
+
+
+@pytest.mark.parametrize("ways", ["streamed", "merged"])
+def test_streams_in_single_precision_keep_its_digits(rng, ways):
+    x = frozen(rng.standard_normal((60, 4, 3)) + 3, np.float32)
+    model = MultiVariateGaussian(dtype=np.float32)
+    for i in range(0, 60, 7):
+        if ways == "streamed":
+            model.partial_fit(x[i : i + 7])
+        else:
+            model.merge(MultiVariateGaussian(dtype=np.float32).partial_fit(x[i : i + 7]))
+    assert model.covariance.dtype == np.float32
+    assert_same(model, MultiVariateGaussian().fit(x.astype(float)), x, 60 * 4 * SINGLE)
+
+
+def test_streamed_covariances_are_symmetric_to_the_last_bit(rng):
+    model = MultiVariateGaussian()
+    for x in rng.standard_normal((5, 3, 7, 2)):
+        model.partial_fit(x)
+    for s in (model.covariance, model.inv_covariance):
+        assert (s == s.swapaxes(1, 2)).all()
+
+
+def test_the_first_part_may_be_a_single_sample(rng):
+    x = frozen(rng.standard_normal((6, 3, 2)))
+    model = MultiVariateGaussian().partial_fit(x[:1])
+    np.testing.assert_array_equal(model.mean, x[0])
+    with pytest.raises(ValueError, match=r"more samples than ddof = 1 .*got 1 sample"):
+        model.mahalanobis(x)
+    assert_same(model.partial_fit(x[1:]), MultiVariateGaussian().fit(x), x)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# what goes on, and what starts afresh
+
+
+def bits(model, folder):
+    """Return everything a model keeps, as a resumable file has it."""
+    model.save(folder / "bits")
+    with np.load(folder / "bits") as file:
+        return {name: file[name].tobytes() for name in file.files}
+
+
+def test_fit_starts_afresh(rng, tmp_path):
+    x, y = frozen(rng.standard_normal((2, 9, 3, 4)))
+    again = MultiVariateGaussian().fit(y).fit(x)
+    assert bits(again, tmp_path) == bits(MultiVariateGaussian().fit(x), tmp_path)
+    streamed = MultiVariateGaussian().partial_fit(y).partial_fit(y).fit(x)
+    assert bits(streamed, tmp_path) == bits(MultiVariateGaussian().fit(x), tmp_path)
+
+
+def test_fit_may_change_the_sizes_and_partial_fit_may_not(rng):
+    x, y = rng.standard_normal((9, 3, 4)), rng.standard_normal((9, 2, 5))
+    model = MultiVariateGaussian().fit(x).fit(y)
+    assert model.mean.shape == (2, 5)
+    for other in (x, y[:, :1], y[:, :, :4], y[:, :, None]):
+        with pytest.raises(ValueError, match="embedding: expected"):
+            model.partial_fit(other)
+
+
+def test_partial_fit_goes_on_from_fit(rng):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    assert_same(MultiVariateGaussian().fit(x[:5]).partial_fit(x[5:]), MultiVariateGaussian().fit(x), x)
+
+
+@pytest.fixture
+def factorings(monkeypatch):
+    """Return a list that grows with every block of matrices that is factored."""
+    import mvgauss._whitening as room
+
+    made, whiten = [], room.whiten
+    monkeypatch.setattr(room, "whiten", lambda s, *rest: made.append(len(s)) or whiten(s, *rest))
+    return made
+
+
+def test_the_factor_is_made_when_first_needed_and_kept_until_new_data(rng, factorings):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    model = MultiVariateGaussian()
+    for _ in range(3):
+        model.partial_fit(x)
+    assert not factorings
+    for _ in range(3):
+        model.mahalanobis(x), model.score_samples(x), model.inv_covariance, model.rank
+        assert sum(factorings) == 4
+    model.partial_fit(x)
+    assert sum(factorings) == 4
+    model.mahalanobis(x)
+    assert sum(factorings) == 8
+
+
+def test_fit_makes_the_factors_in_its_walk(rng, factorings):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    model = MultiVariateGaussian().fit(x)
+    assert sum(factorings) == 4
+    model.mahalanobis(x)
+    assert sum(factorings) == 4
+
+
+def test_parameters_set_in_mid_stream_hold_from_the_next_part_on(rng):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    model = MultiVariateGaussian(reg_covar=3.0).partial_fit(x[:5])
+    before = model.covariance
+    model.set_params(reg_covar=0.5, ddof=0, shrinkage=0.2)
+    np.testing.assert_array_equal(model.covariance, before)
+    want = MultiVariateGaussian(reg_covar=0.5, ddof=0, shrinkage=0.2).fit(x)
+    assert_same(model.partial_fit(x[5:]), want, x)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# merge
+
+
+def test_merging_leaves_the_other_model_as_it_was(rng, tmp_path):
+    x, y = frozen(rng.standard_normal((2, 9, 3, 4)))
+    other = MultiVariateGaussian().fit(y)
+    before = bits(other, tmp_path)
+    MultiVariateGaussian().fit(x).merge(other)
+    assert bits(other, tmp_path) == before
+    empty = MultiVariateGaussian().merge(other)
+    empty.partial_fit(x)
+    assert bits(other, tmp_path) == before
+
+
+def test_merging_into_an_unfitted_model_takes_the_other_over(rng, tmp_path):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    other = MultiVariateGaussian().fit(x)
+    assert bits(MultiVariateGaussian().merge(other), tmp_path) == bits(other, tmp_path)
+    want = MultiVariateGaussian(reg_covar=2.0).fit(x)
+    assert_same(MultiVariateGaussian(reg_covar=2.0).merge(other), want, x)
+
+
+def test_merging_a_model_with_itself_counts_its_samples_twice(rng):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    model = MultiVariateGaussian().fit(x)
+    assert model.merge(model) is model
+    assert_same(model, MultiVariateGaussian().fit(np.concatenate([x, x])), x)
+
+
+def test_the_parameters_of_the_model_that_takes_in_hold(rng):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    mine = MultiVariateGaussian(reg_covar=2.0, ddof=0).fit(x[:4])
+    mine.merge(MultiVariateGaussian(reg_covar=5.0, shrinkage=0.5).fit(x[4:]))
+    assert_same(mine, MultiVariateGaussian(reg_covar=2.0, ddof=0).fit(x), x)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda x: MultiVariateGaussian().fit(x[:, :2]), "other: expected n_features = 3, got 2"),
+        (lambda x: MultiVariateGaussian().fit(x[:, :, :, :1]), r"other: expected grid = \(2, 2\), got"),
+        (lambda x: MultiVariateGaussian().fit(x.reshape(9, 3, 4)), r"other: expected grid = \(2, 2\), got"),
+        (lambda x: MultiVariateGaussian(dtype=np.float32).fit(x), "other: expected working = float64, got"),
+        (lambda x: MultiVariateGaussian(), "other: expected a fitted model"),
+        (lambda x: MultiVariateGaussian.from_parameters(*MultiVariateGaussian().fit(x)), "its moments"),
+    ],
+    ids=["features", "grid", "flat grid", "dtype", "unfitted", "parameters"],
+)
+def test_models_of_different_sizes_are_not_merged(rng, tmp_path, other, message):
+    x = frozen(rng.standard_normal((9, 3, 2, 2)))
+    model = MultiVariateGaussian().fit(x)
+    before = bits(model, tmp_path)
+    with pytest.raises(ValueError, match=message):
+        model.merge(other(x))
+    assert bits(model, tmp_path) == before
+
+
+@pytest.mark.parametrize("other", [None, 3, np.ones((2, 3, 4))], ids=["None", "number", "array"])
+def test_what_is_no_model_is_not_merged(rng, other):
+    with pytest.raises(TypeError, match="other: expected a MultiVariateGaussian"):
+        MultiVariateGaussian().fit(rng.standard_normal((9, 3, 4))).merge(other)
+
+
+@pytest.mark.parametrize("options", [{"n_features": 2}, {"n_patches": 5}, {"dtype": np.float32}], ids=str)
+def test_an_unfitted_model_takes_in_only_what_it_could_have_been_fitted_on(rng, options):
+    other = MultiVariateGaussian().fit(rng.standard_normal((9, 3, 4)))
+    model = MultiVariateGaussian(**options)
+    with pytest.raises(ValueError, match="other: expected"):
+        model.merge(other)
+    assert not model.__sklearn_is_fitted__()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# interrupted and gone on with
+
+HOW = [
+    {},
+    {"reg_covar": 0, "ddof": 0},
+    {"shrinkage": 0.3},
+    {"shrinkage": "oas"},
+    {"shrinkage": "ledoit_wolf"},
+]
+
+
+@pytest.mark.parametrize("options", HOW, ids=str)
+@pytest.mark.parametrize("dtype", [None, np.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("scored", [False, True], ids=["", "scored"])
+def test_a_stream_saved_and_loaded_goes_on_bit_for_bit(rng, tmp_path, options, dtype, scored):
+    x = frozen(rng.standard_normal((12, 4, 2, 3)) + 2)
+    w = None if "shrinkage" in options else frozen(rng.uniform(0.1, 2, 12))
+    whole = MultiVariateGaussian(**options, dtype=dtype)
+    saved = MultiVariateGaussian(**options, dtype=dtype)
+    for run in (slice(0, 5), slice(5, 6), slice(6, 12)):
+        whole.partial_fit(x[run], sample_weight=part(w, run))
+        saved.partial_fit(x[run], sample_weight=part(w, run))
+        if scored and run.stop > 1:
+            whole.mahalanobis(x), saved.mahalanobis(x)
+        saved.save(tmp_path / "m.npz")
+        saved = MultiVariateGaussian.load(tmp_path / "m.npz")
+    np.testing.assert_array_equal(saved.mahalanobis(x), whole.mahalanobis(x))
+    np.testing.assert_array_equal(saved.inv_covariance, whole.inv_covariance)
+    got, want = bits(saved, tmp_path), bits(whole, tmp_path)
+    got.pop("header"), want.pop("header")  # it names the dtype, not its class
+    assert got == want
+
+
+def test_a_loaded_model_is_merged_bit_for_bit(rng, tmp_path):
+    x, y = frozen(rng.standard_normal((2, 9, 3, 4)))
+    mine, other = MultiVariateGaussian().fit(x), MultiVariateGaussian().fit(y)
+    other.save(tmp_path / "m")
+    mine.save(tmp_path / "n")
+    loaded = MultiVariateGaussian.load(tmp_path / "n").merge(MultiVariateGaussian.load(tmp_path / "m"))
+    assert bits(loaded, tmp_path) == bits(mine.merge(other), tmp_path)
+
+
+def test_nbytes_are_those_of_the_arrays_that_are_kept(rng, tmp_path):
+    x = frozen(rng.standard_normal((9, 5, 6)))
+    c, p = 5, 6
+    model = MultiVariateGaussian().partial_fit(x)
+    moments = 8 * p * (c + c * (c + 1) // 2)
+    assert model.nbytes == moments
+    model.partial_fit(x)
+    assert model.nbytes == moments  # whatever N is
+    model.mahalanobis(x)
+    factors = 8 * p * (c * c + 3)
+    assert model.nbytes == moments + factors
+    assert MultiVariateGaussian().fit(x).nbytes == moments + factors
+    model.calibrate(np.concatenate([x, x]))
+    assert model.nbytes == moments + factors + 8 * p * 18
+    streamed = MultiVariateGaussian(shrinkage="ledoit_wolf").partial_fit(x)
+    assert streamed.nbytes == moments + 8 * p * (c + 1)
+    single = MultiVariateGaussian(dtype=np.float32).partial_fit(x.astype(np.float32))
+    assert single.nbytes == moments / 2
+
+
+def test_the_size_of_a_model_does_not_grow_with_the_samples(rng):
+    model = MultiVariateGaussian().partial_fit(rng.standard_normal((2, 5, 6)))
+    before = model.nbytes
+    for _ in range(20):
+        model.partial_fit(rng.standard_normal((50, 5, 6)))
+    assert model.nbytes == before
+
+
+def test_a_file_without_moments_is_half_as_large_and_scores_alike(rng, tmp_path):
+    x = frozen(rng.standard_normal((60, 40, 9)), np.float32)
+    model = MultiVariateGaussian().fit(x)
+    model.save(tmp_path / "whole")
+    model.save(tmp_path / "half", resumable=False)
+    whole, half = ((tmp_path / name).stat().st_size for name in ("whole", "half"))
+    assert half < 0.55 * whole
+    loaded = MultiVariateGaussian.load(tmp_path / "half")
+    assert loaded.nbytes < 0.55 * model.nbytes
+    np.testing.assert_array_equal(loaded.mahalanobis(x), model.mahalanobis(x))
+    np.testing.assert_array_equal(loaded.score_samples(x), model.score_samples(x))
+    np.testing.assert_array_equal(loaded.p_value(x), model.p_value(x))
+    np.testing.assert_array_equal(loaded.inv_covariance, model.inv_covariance)
+    np.testing.assert_array_equal(loaded.mean, model.mean)
+    assert_within(
+        loaded.covariance,
+        model.covariance,
+        1e3 * SINGLE * np.abs(model.covariance).max(axis=(1, 2))[:, None, None],
+    )
+    # dropping the moments in the file leaves those of the model
+    assert_same(model.partial_fit(x), MultiVariateGaussian().fit(np.concatenate([x, x])), x, 1e-5)
+
+
+def test_a_model_without_moments_refuses_to_go_on_and_says_why(rng, tmp_path):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    MultiVariateGaussian().partial_fit(x).save(tmp_path / "half", resumable=False)
+    model, before = MultiVariateGaussian.load(tmp_path / "half"), (tmp_path / "half").read_bytes()
+    for call in (
+        lambda: model.partial_fit(x),
+        lambda: model.merge(MultiVariateGaussian().fit(x)),
+        lambda: MultiVariateGaussian().fit(x).merge(model),
+        lambda: MultiVariateGaussian().merge(model),
+        lambda: model.leave_one_out(x),
+        lambda: model.calibrate(x),
+    ):
+        with pytest.raises(ValueError, match=r"cannot go on fitting: expected its moments.*resumable=False"):
+            call()
+    model.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == before
+    assert_same(model.fit(x), MultiVariateGaussian().fit(x), x)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# numerical honesty
+
+
+def exact_two(k, unit):
+    """Return mean and scatter of whole numbers ``(N, C)`` times a power of two, rounded once."""
+    n, c = k.shape
+    shift = k.sum(axis=0) // n
+    y = k - shift
+    sums = y.sum(axis=0)
+    mean = [Fraction(int(shift[j])) + Fraction(int(sums[j]), n) for j in range(c)]
+    scatter = [
+        [
+            Fraction(int((y[:, i] * y[:, j]).sum())) - Fraction(int(sums[i]) * int(sums[j]), n)
+            for j in range(c)
+        ]
+        for i in range(c)
+    ]
+    return np.array([float(m) for m in mean]) * unit, np.array(
+        [[float(s) for s in row] for row in scatter]
+    ) * unit**2
+
+
+def stated_bound(scatter, n):
+    """Return n eps sum |z_i| |z_j|, by Cauchy and Schwarz at most that of the lengths."""
+    length = np.sqrt(np.diag(scatter))
+    return n * EPS * length[:, None] * length
+
+
+@pytest.mark.parametrize("size", [1000, 37_777, 1_000_000])
+def test_a_million_samples_a_million_deviations_from_zero_keep_their_digits(rng, size):
+    n, unit = 1_000_000, 2.0**-16
+    k = np.rint(rng.standard_normal((n, 2)) / unit).astype(np.int64)
+    k[:, 1] += k[:, 0] // 2
+    k += round(1e6 / unit)
+    x = frozen(k * unit)
+    mean, scatter = exact_two(k, unit)
+    model = MultiVariateGaussian(reg_covar=0, ddof=0)
+    for i in range(0, n, size):
+        model.partial_fit(x[i : i + size])
+    assert_within(model.covariance[0] * n, scatter, stated_bound(scatter, n))
+    assert_within(model.mean[:, 0], mean, 4 * EPS * np.abs(mean))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e6])
+def test_one_sample_at_a_time_keeps_the_stated_bound(rng, offset):
+    n, unit = 3000, 2.0**-16
+    k = np.rint(rng.standard_normal((n, 2)) / unit).astype(np.int64) + round(offset / unit)
+    x = frozen(k * unit)
+    model = MultiVariateGaussian(reg_covar=0, ddof=0, n_jobs=1)
+    for i in range(n):
+        model.partial_fit(x[i : i + 1])
+    mean, scatter = exact_two(k, unit)
+    # each step rounds a mean of that offset: eps * offset against a deviation
+    moved = 4 * EPS * offset * np.sqrt(n * np.diag(scatter))
+    assert_within(
+        model.covariance[0] * n, scatter, stated_bound(scatter, n) + moved[:, None] + moved[None, :]
+    )
+    assert_within(model.mean[:, 0], mean, (8 + math.sqrt(n)) * EPS * (np.abs(mean) + 1))
+
+
+@pytest.mark.parametrize("way", ["streamed", "merged", "tree"])
+@pytest.mark.parametrize("apart", [1e3, 1e6, 1e9])
+def test_parts_with_very_different_means_keep_the_stated_bound(rng, way, apart):
+    x = np.concatenate([rng.standard_normal((5, 3)) + apart * rng.standard_normal(3) for _ in range(8)])
+    x = frozen(x)
+    parts = [MultiVariateGaussian(reg_covar=0, ddof=0).partial_fit(x[i : i + 5]) for i in range(0, 40, 5)]
+    if way == "streamed":
+        model = MultiVariateGaussian(reg_covar=0, ddof=0)
+        for i in range(0, 40, 5):
+            model.partial_fit(x[i : i + 5])
+    elif way == "merged":
+        model = parts[0]
+        for other in parts[1:]:
+            model.merge(other)
+    else:
+        while len(parts) > 1:
+            parts = [a.merge(b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        model = parts[0]
+    _, _, mean, scatter = exact_moments(x)
+    scatter = np.array([[float(s) for s in row] for row in scatter])
+    assert_within(model.covariance[0] * 40, scatter, stated_bound(scatter, 40))
+    assert_within(model.mean[:, 0], [float(m) for m in mean], 40 * EPS * np.abs(x).max() * np.ones(3))
+
+
+def test_a_narrow_part_beside_a_far_one_keeps_its_own_variance(rng):
+    """One far part must not cost the digits of the feature in which all parts agree."""
+    x = rng.standard_normal((40, 2)) * [1.0, 1e-6]
+    x[:20, 0] += 1e8
+    x = frozen(x)
+    model = MultiVariateGaussian(reg_covar=0, ddof=0).partial_fit(x[:20]).partial_fit(x[20:])
+    _, _, _, scatter = exact_moments(x)
+    scatter = np.array([[float(s) for s in row] for row in scatter])
+    assert_within(model.covariance[0] * 40, scatter, stated_bound(scatter, 40))
+
+
+@given(seeds, st.integers(2, 12), st.integers(1, 3))
+@settings(max_examples=25)
+def test_weighted_streams_keep_the_bound_of_exact_fractions(seed, n, c):
+    rng = np.random.default_rng(seed)
+    x, w = frozen(rng.standard_normal((n, c)) + 50), frozen(rng.uniform(0.01, 5, n))
+    model = MultiVariateGaussian(reg_covar=0, ddof=0)
+    for i in range(n):
+        model.partial_fit(x[i : i + 1], sample_weight=w[i : i + 1])
+    total, squared, mean, scatter = exact_moments(x, a=w)
+    scatter = np.array([[float(s) for s in row] for row in scatter])
+    length = np.sqrt(np.diag(scatter))
+    moved = 4 * EPS * 60 * np.sqrt(float(total)) * length
+    bound = 8 * stated_bound(scatter, n) + moved[:, None] + moved
+    assert_within(model.covariance[0] * float(total), scatter, bound)
+    assert_within(model.mean[:, 0], [float(m) for m in mean], 4 * n * EPS * 60 * np.ones(c))
+    kish = float(total * total / squared)
+    assert_within(model.diagnostics()["effective_samples"], kish, 8 * n * EPS * kish)
