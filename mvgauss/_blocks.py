@@ -17,7 +17,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -57,15 +58,16 @@ def cpu_count(n_jobs: int | None) -> int:
 class _OneBlasThread:
     """Holds BLAS to one thread while any walk is under way, and gives it back after the last.
 
-    The limit is global to the process, so walks in several threads share one count of holders: the
-    first takes the limit, the last restores what the first found.
+    The limit is global to the process, so walks in several threads share one count of holders. It
+    belongs to the thread that set it, so a thread of its own sets and restores it: the first
+    holder and the last may be different ones.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._holders = 0
-        self._controller: ThreadpoolController | None = None
-        self._limit: Any = None
+        self._release = threading.Event()
+        self._keeper: threading.Thread | None = None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -73,9 +75,7 @@ class _OneBlasThread:
         try:
             with self._lock:
                 if self._holders == 0:
-                    if self._controller is None:
-                        self._controller = ThreadpoolController()
-                    self._limit = self._controller.limit(limits=1, user_api="blas")
+                    self._start()
                 self._holders += 1
                 held = True
             yield
@@ -83,8 +83,31 @@ class _OneBlasThread:
             if held:
                 with self._lock:
                     self._holders -= 1
-                    if self._holders == 0:
-                        self._limit.restore_original_limits()
+                    if self._holders == 0 and self._keeper is not None:
+                        self._release.set()
+                        self._keeper.join()
+
+    def _start(self) -> None:
+        """Start the thread that keeps the limit, and wait until it does."""
+        kept, self._release = threading.Event(), threading.Event()
+
+        def keep(release: threading.Event) -> None:
+            try:
+                with _controller().limit(limits=1, user_api="blas"):
+                    kept.set()
+                    release.wait()
+            finally:
+                kept.set()
+
+        self._keeper = threading.Thread(target=keep, args=(self._release,), name="mvgauss-blas", daemon=True)
+        self._keeper.start()
+        kept.wait()
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """Return what limits the BLAS libraries, which are loaded by now; to find them takes long."""
+    return ThreadpoolController()
 
 
 one_blas_thread = _OneBlasThread()
@@ -123,9 +146,10 @@ def _scratch_memory() -> Iterator[None]:
         _scratch.buffers = outer
 
 
-def _start_scratch() -> None:
-    """Let a new worker keep its scratch memory until it ends."""
+def _start_worker() -> None:
+    """Let a new worker keep its scratch memory, and its BLAS to one thread, until it ends."""
     _scratch.buffers = {}
+    _controller().limit(limits=1, user_api="blas")  # for a BLAS on OpenMP, whose limits are per thread
 
 
 _inside = contextvars.ContextVar("inside a walk on threads", default=False)
@@ -151,7 +175,9 @@ def results(
     have begun are waited for, parts that have not are dropped.
     """
     threads = 1 if _inside.get() else min(cpu_count(n_jobs), len(parts))
-    with one_blas_thread(), _bar(len(parts), progress) as advance:
+    # one part alone leaves BLAS its threads: they are what it has, and small ones start at once
+    hold = one_blas_thread() if len(parts) > 1 else nullcontext()
+    with hold, _bar(len(parts), progress) as advance:
         if threads <= 1:
             context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
             for part in parts:
@@ -159,7 +185,7 @@ def results(
                 advance()
             return
         ahead: deque[Future[T]] = deque()
-        with ThreadPoolExecutor(threads, "mvgauss", _start_scratch) as pool:
+        with ThreadPoolExecutor(threads, "mvgauss", _start_worker) as pool:
             try:
                 for part in parts:
                     ahead.append(pool.submit(_task_context().run, task, part))

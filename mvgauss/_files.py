@@ -35,6 +35,7 @@ class MissingFile(FileNotFoundError, ValueError):
 def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Write beside the target and move into place: a failure leaves the old file as it was."""
     target = Path(os.path.realpath(_path(path)))
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     members = sorted(arrays)
     text = json.dumps({"format": FORMAT, "version": VERSION, "members": members, **header}, default=_plain)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:

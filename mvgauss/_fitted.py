@@ -462,8 +462,12 @@ class Fitted:
             squared = _scores.chi2_isf(rate / self.n_patches, rank)
         return math.sqrt(squared)
 
-    def leave_one_out(self, x: Array, weights: Array | None, out: Array, walk: Walk = FREELY) -> None:
+    def leave_one_out(
+        self, x: Array, weights: Array | None, out: Array, moved: Array, walk: Walk = FREELY
+    ) -> None:
         r"""Write the distances ``(*grid, N)`` of the samples from models without them into `out`.
+
+        And into `moved`, ``(*grid, C)``, their weighted sum of deviations from the mean.
 
         With the weight w of a sample, :math:`W' = W - w`, the divisor D of the others and their
         scatter :math:`M - a v v^T`, :math:`a = w W / W'`, their covariance is
@@ -500,28 +504,50 @@ class Fitted:
                 v = _whitening.deviations(x[:, run], mean)
                 d, out, far = divisor[run], a[run], stretch[run]
                 if equal:
-                    return (np.sqrt(d * _scores.downdated(v, factor, out, far)),)
+                    return (np.sqrt(d * _scores.downdated(v, factor, out, far, how.reg_covar > 0)),)
                 length = np.vecdot(v, v)
                 trace = spread - out * length
+                rounding = 64 * np.finfo(trace.dtype).eps * spread
+                trace = np.where(trace > rounding, trace, 0)
                 if rho == 1:  # nothing but a multiple of the identity remains
-                    return (far * np.sqrt(length / (how.reg_covar + trace / (d * c))),)
+                    return (far * np.sqrt(_quotient(length, how.reg_covar + trace / (d * c))),)
                 ridge = (how.reg_covar * d + rho * trace / c) / (1 - rho)
                 y = np.matmul(v, vectors)
-                q = (y * y / (np.maximum(values, 0)[:, None] + ridge[..., None])).sum(axis=-1)
-                return (far * np.sqrt(d / (1 - rho) * q / (1 - out * q)),)
+                q = _quotient(y * y, np.maximum(values, 0)[:, None] + ridge[..., None]).sum(axis=-1)
+                left = np.maximum(1 - out * q, np.finfo(q.dtype).eps)
+                return (far * np.sqrt(np.where(ridge > 0, d / (1 - rho) * q / left, 0)),)
 
-            return _blocks.over_rows(of_run, n, 4 * len(x) * c * self.working.itemsize)
+            moved = np.zeros(mean.shape, self.working)
+            for run in _blocks.slices(n, len(x) * c * self.working.itemsize):
+                v = _whitening.deviations(x[:, run], mean)
+                moved += np.matmul(w[run].astype(self.working), v)
+            distances = _blocks.over_rows(of_run, n, 4 * len(x) * c * self.working.itemsize)
+            return *distances, moved
 
         _blocks.over_stack(
             kernel,
             tuple(grid),
             [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
-            [out],
+            [out, moved],
             item_bytes=max(n, c) * c * self.working.itemsize,
             least=least_patches(c * c * self.working.itemsize),
             n_jobs=walk.n_jobs,
             progress=walk.progress,
         )
+
+    def refuse_other_samples(self, moved: Array) -> None:
+        """Refuse samples of another mean: their weighted sum of deviations, ``(P, C)``, is not zero."""
+        assert self.scatter is not None
+        i = np.arange(self.n_features)
+        variance = self.scatter[:, i * (i + 3) // 2] / self.sum_weights  # the diagonals of the triangles
+        eps = float(np.finfo(self.working).eps)
+        allowed = eps ** (1 / 3) * np.sqrt(variance) + 8 * self.n_samples * eps * np.abs(self.mean)
+        if (np.abs(moved) > self.sum_weights * allowed).any():
+            _checks.refuse(
+                "embedding",
+                f"the {self.n_samples} samples that were fitted",
+                "others: their mean is not that of the model",
+            )
 
     def condition(self, walk: Walk = FREELY) -> Array:
         """Return the condition numbers of the regularised covariances, ``(P,)``; inf if singular."""
@@ -607,6 +633,11 @@ class Fitted:
             n_jobs=walk.n_jobs,
             progress=walk.progress,
         )
+
+
+def _quotient(a: Array, b: Array) -> Array:
+    """Return a / b, and 0 where b is 0: a direction in which nothing varies does not count."""
+    return np.asarray(np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0))
 
 
 def _on(grid: Sequence[int], a: Array) -> Array:

@@ -90,7 +90,7 @@ def conformal_limit(scores: Array, rate: float) -> float:
     return float(np.partition(scores, k - 1)[k - 1])
 
 
-def downdated(v: Array, w: Array, c: Array, stretch: Array) -> Array:
+def downdated(v: Array, w: Array, c: Array, stretch: Array, ridge: bool) -> Array:
     r"""Return squared distances under covariances from which the sample itself is taken.
 
     Parameters
@@ -101,6 +101,8 @@ def downdated(v: Array, w: Array, c: Array, stretch: Array) -> Array:
         Factors of A, the covariance before the sample is taken out: :math:`A - c v v^T` remains.
     c, stretch : ndarray, shape (N,) or (B, N)
         That c, and how much longer the deviation from the mean of the others is.
+    ridge : bool
+        Whether A contains a ridge: then c q < 1, however little.
 
     Notes
     -----
@@ -112,7 +114,9 @@ def downdated(v: Array, w: Array, c: Array, stretch: Array) -> Array:
     y = np.matmul(v, w.swapaxes(1, 2))
     q = np.vecdot(y, y)
     left = 1 - c * q
-    alone = left <= math.sqrt(np.finfo(w.dtype).eps)
+    eps = np.finfo(w.dtype).eps
+    alone = np.zeros(left.shape, bool) if ridge else left <= math.sqrt(eps)
+    left = np.maximum(left, eps)
     result = q / np.where(alone, 1, left)
     if alone.any():
         k = np.matmul(y, w)

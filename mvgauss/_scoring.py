@@ -197,14 +197,19 @@ class Scoring(PatchModel):
                 f"{x.n_samples} of weight {total:g}",
             )
         result = np.empty((x.n_samples, *x.grid), fitted.dtype)
+        total_moved = np.zeros((*x.grid, x.n_features), fitted.working)
+        moved = np.empty_like(total_moved)
         for part, stack in x.parts():
             x.refuse_if_not_finite(part, stack)
             fitted.leave_one_out(
                 stack,
                 None if w is None else w[part],
                 np.moveaxis(result[part], 0, -1),
+                moved,
                 self._walk("leave_one_out"),
             )
+            total_moved += moved
+        fitted.refuse_other_samples(total_moved.reshape(fitted.mean.shape))
         return result
 
     def calibrate(self, embedding: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -224,7 +229,7 @@ class Scoring(PatchModel):
         """
         with self._training():
             d = self.leave_one_out(embedding, sample_weight)
-            good = np.sort(d.reshape(len(d), -1).T, axis=1)
+            good = np.sort(np.ascontiguousarray(d.reshape(len(d), -1).T), axis=1)
             self._fitted = replace(self._model(), good=good)
         return self
 
