@@ -1,0 +1,69 @@
+"""How the documentation is built: python -m sphinx -W -b html docs docs/_build/html."""
+
+from importlib.metadata import version as version_of
+
+project = "mvgauss"
+author = "The mvgauss developers"
+project_copyright = author
+release = version = version_of("mvgauss")
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # MathJax and its fonts from the package: pages load nothing from elsewhere
+]
+exclude_patterns = ["_build"]
+
+# pages: every cell is executed at each build, and an error in one is an error of the build
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+nb_ipywidgets_js = {}  # no widgets here, and their scripts come from a network
+
+# reference: from the docstrings
+default_role = "py:obj"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "mvgauss"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_sidebars = {
+    page: [] for page in ("index", "tutorial", "faq", "benchmarks", "testing", "changes", "data/README")
+}
+html_theme_options = {
+    "logo": {"text": "mvgauss"},
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "header_links_before_dropdown": 7,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_center": [],
+    "footer_end": [],
+    "navigation_with_keys": False,
+    "pygments_light_style": "default",
+    "pygments_dark_style": "github-dark",
+}
+
+
+def escape_grids(app, what, name, obj, options, lines):
+    """Keep the star of shapes such as (N, C, *grid), which is no emphasis; not inside of literals."""
+    for i, line in enumerate(lines):
+        parts = line.split("``")
+        parts[::2] = (part.replace("*grid", r"\*grid") for part in parts[::2])
+        lines[i] = "``".join(parts)
+
+
+def setup(app):
+    """Tell Sphinx of the hook, which comes after numpydoc's."""
+    app.connect("autodoc-process-docstring", escape_grids, priority=900)
