@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, NoReturn
 
@@ -15,6 +17,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+
+_NOT_NUMBERS = (type(None), str, bytes, Mapping)  #: what NumPy would make numbers of, or name badly
 
 _KINDS = {"biuf": "real numbers", "biufc": "real or complex numbers"}
 
@@ -61,7 +65,11 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         refuse(name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()")
     try:
         result = np.asarray(value)
-        if result.dtype == object and not any(v is None or isinstance(v, str) for v in result.flat):
+        if (
+            result.dtype == object
+            and not isinstance(value, Mapping)
+            and not any(v is None or isinstance(v, str) for v in result.flat)
+        ):
             result = result.astype(np.float64)
     except Exception as error:
         raise TypeError(
@@ -69,7 +77,9 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         ) from error
     if result.dtype.kind not in kinds:
         real(name, result.dtype)
-        refuse(name, wanted, f"dtype {result.dtype}", TypeError)
+        hint = "load it first" if isinstance(value, (str, os.PathLike)) else ""
+        hint = "take one array of it" if isinstance(value, Mapping) else hint
+        refuse(name, wanted, f"dtype {result.dtype}", TypeError, hint)
     return result
 
 

@@ -57,8 +57,8 @@ class Embedding:
         """Refuse an embedding of other sizes than the given ones."""
         for what, wanted, got in (
             ("features", n_features, self.n_features),
-            ("patches", n_patches, self.n_patches),
             ("grid", grid, self.grid),
+            ("patches", n_patches, self.n_patches),
         ):
             if wanted is not None and wanted != got:
                 place = f"in shape {self.shape} with features on axis {self.axis}"

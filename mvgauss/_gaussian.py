@@ -133,6 +133,29 @@ class MultiVariateGaussian(Scoring):
     array([[[0., 2.]]])
     """
 
+    def __init__(
+        self,
+        n_features: int | None = None,
+        n_patches: int | None = None,
+        *,
+        reg_covar: float = 0.01,
+        shrinkage: float | str | None = None,
+        ddof: float = 1,
+        feature_axis: int = 1,
+        dtype: DTypeLike | None = None,
+        n_jobs: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.n_features = n_features
+        self.n_patches = n_patches
+        self.reg_covar = reg_covar
+        self.shrinkage = shrinkage
+        self.ddof = ddof
+        self.feature_axis = feature_axis
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.progress = progress
+
     _cov = staticmethod(cov)
 
     def fit(self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:

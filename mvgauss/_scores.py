@@ -86,6 +86,7 @@ def conformal_limit(scores: Array, rate: float) -> float:
             "false_positive_rate",
             f"at least 1 / (n + 1) = {1 / (n + 1):.4g} with n = {n} images",
             f"{rate:g}",
+            hint="more images support a smaller rate",
         )
     return float(np.partition(scores, k - 1)[k - 1])
 

@@ -181,7 +181,8 @@ class Scoring(PatchModel):
                 "shrinkage",
                 "None or a float to leave one out",
                 f"{fitted.how.shrinkage!r}",
-                hint="an estimated intensity is another one without each sample, in no closed form",
+                hint="an estimated intensity is another one without each sample, in no closed form; "
+                "calibrate on held-out images instead",
             )
         x = self._embedding(embedding, fitted)
         w = None
@@ -239,6 +240,7 @@ class Scoring(PatchModel):
         false_positive_rate: float = 0.01,
         *,
         source: Literal["held-out", "training"] = "held-out",
+        sample_weight: ArrayLike | None = None,
     ) -> float:
         r"""Set the decision limit on the largest distance of an image, from good images alone.
 
@@ -250,6 +252,8 @@ class Scoring(PatchModel):
             How many good images may be called defective, between 0 and 1.
         source : {"held-out", "training"}, default "held-out"
             Which of the two the images are.
+        sample_weight : array_like, shape (n,), optional
+            With ``source="training"``, the weights that the model was fitted with.
 
         Returns
         -------
@@ -283,12 +287,15 @@ class Scoring(PatchModel):
         """
         rate = _checks.number("false_positive_rate", false_positive_rate, low=0, above=True)
         if rate >= 1:
-            _checks.refuse("false_positive_rate", "a number between 0 and 1", f"{rate:g}")
+            _checks.refuse("false_positive_rate", "a number between 0 and 1", f"{rate:g}", hint="5 % is 0.05")
         if source not in ("held-out", "training"):
             _checks.refuse("source", "'held-out' or 'training'", _checks.briefly(source))
         with self._training():
-            of = self.mahalanobis if source == "held-out" else self.leave_one_out
-            limit = _scores.conformal_limit(_largest(of(embedding)), rate)
+            if source == "training":
+                d = self.leave_one_out(embedding, sample_weight)
+            else:
+                d = self.mahalanobis(embedding)
+            limit = _scores.conformal_limit(_largest(d), rate)
             self._fitted = replace(self._model(), limit=limit)
         return limit
 

@@ -261,7 +261,7 @@ REFUSED = {
     ),
     "score patches": (
         lambda: fitted().mahalanobis(E[..., :1]),
-        r"embedding: expected .*4.*, got 2 in shape \(4, 3, 2, 1\)",
+        r"embedding: expected a grid of \(2, 2\), got \(2, 1\) in shape \(4, 3, 2, 1\)",
     ),
     "score grid": (
         lambda: fitted().mahalanobis(E.reshape(4, 3, 4)),

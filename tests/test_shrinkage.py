@@ -288,7 +288,7 @@ def test_shrinkage_with_weights_is_refused_with_the_reason(rng, shrinkage, metho
 
 
 @pytest.mark.parametrize("shrinkage", [0.3, "oas"])
-@pytest.mark.parametrize("way", ["partial_fit", "merge into", "merge from", "take over"])
+@pytest.mark.parametrize("way", ["partial_fit", "merge into", "merge from", "take over", "merged before"])
 def test_weights_do_not_come_into_a_shrunk_model_by_another_way(rng, shrinkage, way):
     """A model that took them in could not be scored any more: refused at the door, all or nothing."""
     x = frozen(rng.standard_normal((9, 3, 2)))
@@ -300,6 +300,9 @@ def test_weights_do_not_come_into_a_shrunk_model_by_another_way(rng, shrinkage, 
         "merge into": lambda: shrunk.merge(weighted),
         "merge from": lambda: weighted.set_params(shrinkage=shrinkage).merge(shrunk),
         "take over": lambda: MultiVariateGaussian(shrinkage=shrinkage).merge(weighted),
+        "merged before": lambda: (
+            MultiVariateGaussian().fit(x).merge(weighted).set_params(shrinkage=shrinkage).partial_fit(x)
+        ),
     }[way]
     with pytest.raises(ValueError, match=REASON):
         call()

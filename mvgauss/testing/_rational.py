@@ -41,6 +41,11 @@ def dot(x: Sequence[Fraction], y: Sequence[Fraction]) -> Fraction:
     return sum((a * b for a, b in zip(x, y, strict=True)), Fraction(0))
 
 
+def scaled(w: Sequence[Fraction], x: Sequence[Fraction]) -> Vector:
+    """Return the products of the entries."""
+    return [a * b for a, b in zip(w, x, strict=True)]
+
+
 def product(a: Matrix, b: Matrix) -> Matrix:
     """Return the matrix product."""
     return [[dot(row, column) for column in zip(*b, strict=True)] for row in a]
@@ -53,7 +58,8 @@ def identity(n: int) -> Matrix:
 
 def reduced(a: Matrix) -> tuple[Matrix, list[int]]:
     """Return the non-zero rows of the reduced echelon form, and the columns of their pivots."""
-    rows, pivots = [list(row) for row in a], []
+    rows: Matrix = [list(row) for row in a]
+    pivots: list[int] = []
     for j in range(len(a[0]) if a else 0):
         r = len(pivots)
         found = next((i for i in range(r, len(rows)) if rows[i][j]), None)
@@ -122,5 +128,5 @@ def array(rows: Any, dtype: np.dtype[Any]) -> Array:
     flat = np.array(rows, dtype=object)
     out = np.empty(flat.shape, dtype)
     for index in np.ndindex(flat.shape):
-        out[index] = rounded(flat[index], dtype)
+        out[index] = rounded(flat.item(*index), dtype)
     return out

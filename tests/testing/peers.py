@@ -1,0 +1,173 @@
+"""Other people's implementations, called as the kit calls: only names and axes are translated.
+
+Nothing is repaired: what a peer does otherwise than numpy.cov stays, and is named in `test_peers`.
+Those that are not installed are absent.
+"""
+
+import importlib
+import warnings
+
+import numpy as np
+
+MISSING = {}
+
+
+def imported(name):
+    """Return a module, or None where it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # their imports are not our business
+            return importlib.import_module(name)
+    except ImportError:
+        MISSING[name] = True
+        return None
+
+
+torch = imported("torch")
+xpx = imported("array_api_extra")
+sklearn = imported("sklearn.covariance")
+pyriemann = imported("pyriemann.geometry.covariance") or imported("pyriemann.utils.covariance")
+scipy = imported("scipy.linalg")
+
+
+def correction_of(bias, ddof):
+    """Return the one number that many libraries take for bias and ddof."""
+    return (0 if bias else 1) if ddof is None else ddof
+
+
+def in_columns(observations, rowvar):
+    """Return samples in columns, as most libraries want them."""
+    x = np.asarray(observations)
+    return x if rowvar or x.ndim < 2 else np.swapaxes(x, -1, -2)
+
+
+def given(**named):
+    """Return the arguments that are not None."""
+    return {k: v for k, v in named.items() if v is not None}
+
+
+def numpy_loop(
+    observations, rowvar=False, bias=False, ddof=None, aweights=None, *, fweights=None, dtype=None
+):
+    """Call numpy.cov on every item of a stack."""
+    x = in_columns(observations, rowvar)
+    options = {"bias": bias, "ddof": ddof, "dtype": dtype}
+    if x.ndim < 3:
+        return np.cov(x, aweights=aweights, fweights=fweights, **options)
+    stack, (c, n) = x.shape[:-2], x.shape[-2:]
+    w = {k: np.broadcast_to(v, (*stack, n)) for k, v in given(a=aweights, f=fweights).items()}
+    items = [
+        np.cov(x[i], **{f"{k}weights": v[i] for k, v in w.items()}, **options) for i in np.ndindex(stack)
+    ]
+    return np.reshape(items, (*stack, c, c))
+
+
+def tensor(value):
+    """Return a tensor of the values, in an order and of a kind that torch knows."""
+    if value is None:
+        return None
+    value = np.asarray(value)
+    return torch.tensor(value.astype(value.dtype.newbyteorder("=")).copy())
+
+
+def torch_cov(observations, rowvar=False, bias=False, ddof=None, aweights=None, *, fweights=None):
+    """Call torch.cov."""
+    return torch.cov(
+        tensor(in_columns(observations, rowvar)),
+        correction=correction_of(bias, ddof),
+        aweights=tensor(aweights),
+        fweights=tensor(fweights),
+    ).numpy()
+
+
+def extra_cov(observations, rowvar=False, bias=False, ddof=None, aweights=None, *, fweights=None):
+    """Call the covariance of array-api-extra."""
+    x = np.asarray(observations)
+    return xpx.cov(
+        x,
+        axis=-2 if x.ndim > 1 and not rowvar else -1,
+        correction=correction_of(bias, ddof),
+        **given(aweights=aweights, fweights=fweights),
+    )
+
+
+def of_one_variable(result, x):
+    """Return a 1 x 1 result as numpy.cov has it, 0-d where there is no stack."""
+    return result[0, 0] if x.ndim < 3 and result.shape == (1, 1) else result
+
+
+def sklearn_cov(observations, rowvar=False, bias=False, ddof=None):
+    """Call scikit-learn's EmpiricalCovariance, whose divisor is N, and change the divisor."""
+    x = np.atleast_2d(in_columns(observations, rowvar))
+    n = x.shape[-1]
+    result = sklearn.EmpiricalCovariance().fit(x.swapaxes(-1, -2)).covariance_
+    return of_one_variable(result * (n / (n - correction_of(bias, ddof))), x)
+
+
+def pyriemann_scm(observations, rowvar=False, bias=False, ddof=None, aweights=None):
+    """Call pyRiemann's sample covariance, whose divisor is the sum of the weights, and change it."""
+    x, lost = np.atleast_2d(in_columns(observations, rowvar)), correction_of(bias, ddof)
+    w = np.ones(x.shape[-1]) if aweights is None else np.asarray(aweights, float)
+    share = w / w.sum()
+    result = pyriemann.covariance_scm(x, weights=aweights)
+    return of_one_variable(result / (1 - lost * (share**2).sum()), x)
+
+
+def pyriemann_cov(observations, rowvar=False, bias=False, ddof=None, *, dtype=None):
+    """Call pyRiemann's covariances with NumPy's estimator."""
+    x = np.atleast_2d(in_columns(observations, rowvar))
+    options = given(bias=bias or None, ddof=ddof, dtype=dtype)
+    return of_one_variable(pyriemann.covariances(x, estimator="cov", **options), x)
+
+
+def original_cov(observations, rowvar=False, bias=False, ddof=None, aweights=None):
+    """Estimate a covariance by the formulas of anomalib's class, in torch."""
+    x = tensor(observations)
+    x = x.reshape(1, -1) if x.ndim < 2 else x
+    x = x.T if not rowvar and x.shape[0] != 1 else x
+    ddof = correction_of(bias, ddof)
+    w = tensor(aweights)
+    if w is None:
+        centred, factor = x - x.mean(dim=1, keepdim=True), x.shape[1] - ddof
+        weighted = centred
+    else:
+        total = w.sum()
+        centred = x - (x * w).sum(dim=1, keepdim=True) / total
+        factor = total - ddof * (w * w).sum() / total if ddof else total
+        weighted = centred @ torch.diag(w)
+    return ((weighted @ centred.T) / factor).squeeze().numpy()
+
+
+def numpy_pinv(covariance, rtol=None, *, return_rank=False):
+    """Call numpy.linalg.pinv for Hermitian matrices."""
+    if return_rank:
+        raise TypeError("numpy.linalg.pinv has no rank")
+    return np.linalg.pinv(covariance, rtol=rtol, hermitian=True)
+
+
+def scipy_pinvh(covariance, rtol=None, *, return_rank=False):
+    """Call scipy.linalg.pinvh."""
+    return scipy.pinvh(covariance, rtol=rtol, return_rank=return_rank)
+
+
+def torch_pinv(covariance, rtol=None, *, return_rank=False):
+    """Call torch.linalg.pinv for Hermitian matrices."""
+    if return_rank:
+        raise TypeError("torch.linalg.pinv has no rank")
+    return torch.linalg.pinv(tensor(covariance), rtol=rtol, hermitian=True).numpy()
+
+
+class Original:
+    """Fit by the formulas of anomalib's MultiVariateGaussian: a ridge of 0.01, in the input's precision."""
+
+    def fit(self, embedding):
+        x = tensor(embedding)
+        n, c, h, w = x.shape
+        x = x.reshape(n, c, h * w)
+        self.mean = x.mean(dim=0)
+        covariance = torch.zeros(c, c, h * w, dtype=x.dtype)
+        for p in range(h * w):
+            centred = x[:, :, p] - x[:, :, p].mean(dim=0, keepdim=True)
+            covariance[:, :, p] = centred.T @ centred / (n - 1) + 0.01 * torch.eye(c, dtype=x.dtype)
+        self.inv_covariance = torch.linalg.inv(covariance.permute(2, 0, 1))
+        return [self.mean, self.inv_covariance]

@@ -1,0 +1,107 @@
+"""The kit accepts what is right, and each wrong implementation is refused by the law it breaks."""
+
+import functools
+
+import mutants
+import numpy as np
+import pytest
+
+import mvgauss
+from mvgauss.testing import (
+    cov_checks,
+    gaussian_checks,
+    mahalanobis_checks,
+    pinv_checks,
+)
+
+SUITES = {
+    "cov": (lambda dtype: cov_checks(dtype=dtype), mutants.Cov(), mutants.COV),
+    "pinv": (lambda dtype: pinv_checks(dtype=dtype), mutants.Pinv(), mutants.PINV),
+    "mahalanobis": (
+        lambda dtype: mahalanobis_checks(dtype=dtype),
+        mutants.Mahalanobis(),
+        mutants.DISTANCE,
+    ),
+    "gaussian": (lambda dtype: gaussian_checks(dtype=dtype), mutants.Gaussian, mutants.GAUSSIAN),
+}
+MUTANTS = [(suite, mutant) for suite, (_, _, found) in SUITES.items() for mutant in found]
+
+
+def told(check, implementation):
+    """Return what a check says of an implementation, nothing if the law holds."""
+    try:
+        check(implementation)
+    except AssertionError as error:
+        return str(error)
+    return ""
+
+
+def broken(checks, implementation):
+    """Return the names of the laws that an implementation breaks."""
+    said = {check.name: told(check, implementation) for check in checks}
+    return [name for name, text in said.items() if text]
+
+
+@functools.cache
+def broken_by(suite, mutant):
+    """Return the names of the laws that a mutant breaks."""
+    return broken(SUITES[suite][0](np.float64), mutant if suite == "gaussian" else mutant())
+
+
+def in_single(cov):
+    """Let a covariance compute in single precision throughout."""
+
+    def single(observations, *args, **kwargs):
+        kind = np.asarray(observations).dtype.kind
+        return cov(observations, *args, dtype=np.complex64 if kind == "c" else np.float32, **kwargs)
+
+    return single
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_right_implementation_breaks_no_law(suite, dtype):
+    checks, right, _ = SUITES[suite]
+    assert broken(checks(dtype), right) == []
+
+
+def test_a_right_covariance_in_single_precision_breaks_no_law():
+    assert broken(cov_checks(dtype=np.float32), in_single(mutants.Cov())) == []
+    assert "samples_are_in_rows" in broken(cov_checks(), in_single(mutants.Cov()))
+
+
+@pytest.mark.parametrize(("suite", "mutant"), MUTANTS, ids=lambda v: v if isinstance(v, str) else v.__name__)
+def test_a_mutant_is_refused_by_its_law(suite, mutant):
+    assert SUITES[suite][2][mutant] in broken_by(suite, mutant)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_law_refuses_something(suite):
+    """A law that nothing breaks may be one that holds for anything."""
+    checks, _, found = SUITES[suite]
+    caught = {law for mutant in found for law in broken_by(suite, mutant)}
+    assert {check.name for check in checks(np.float64)} == caught
+
+
+@pytest.mark.parametrize("name", ["OnePass", "UnweightedMean", "HiddenRidge", "DivisorOfAweightsIsN"])
+def test_a_mutant_in_single_precision_is_refused_too(name):
+    mutant = getattr(mutants, name)
+    assert mutants.COV[mutant] in broken(cov_checks(dtype=np.float32), in_single(mutant()))
+
+
+@pytest.mark.parametrize("check", cov_checks(beyond_numpy=True))
+def test_the_covariance_of_the_package_keeps_each_law(check):
+    check(mvgauss.cov)
+
+
+def test_the_package_keeps_all_laws():
+    for checks, function in (
+        (pinv_checks(), mvgauss.pinv),
+        (mahalanobis_checks(), mvgauss.mahalanobis),
+        (gaussian_checks(), mvgauss.MultiVariateGaussian),
+        (
+            gaussian_checks(reg_covar=0.01001),
+            lambda: mvgauss.MultiVariateGaussian(reg_covar=0.01001),
+        ),
+    ):
+        assert broken(checks, function) == []

@@ -1,0 +1,272 @@
+"""The oracle is exact, rounds once and correctly, and has nothing to do with the rest of the package."""
+
+import ast
+import decimal
+import math
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mvgauss.testing
+from mvgauss.testing import (
+    _rational,
+    exact_cov,
+    exact_gaussian,
+    exact_mahalanobis,
+    exact_mean,
+    exact_pinv,
+    strategies,
+)
+
+fractions = st.fractions(min_value=-(2**70), max_value=2**70, max_denominator=2**80)
+DTYPES = [np.float16, np.float32, np.float64, np.longdouble]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# rounding
+
+
+@strategies.steady
+@given(fractions)
+def test_a_fraction_is_rounded_as_python_rounds_it(q):
+    assert _rational.rounded(q, np.dtype(np.float64)) == float(q)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@strategies.steady
+@given(q=fractions)
+def test_the_nearest_number_of_the_format_is_taken(dtype, q):
+    got = _rational.rounded(q, np.dtype(dtype))
+    assert got.dtype == dtype
+    if not np.isfinite(got):
+        assert abs(q) > Fraction(*np.finfo(dtype).max.as_integer_ratio())
+        return
+    off = abs(Fraction(*got.as_integer_ratio()) - q)
+    for other in (np.nextafter(got, dtype(-np.inf)), np.nextafter(got, dtype(np.inf))):
+        if np.isfinite(other):
+            assert off <= abs(Fraction(*other.as_integer_ratio()) - q)
+
+
+def test_ties_go_to_the_even_number():
+    one, eps = Fraction(1), Fraction(2) ** -52
+    assert _rational.rounded(one + eps / 2, np.dtype(float)) == 1
+    assert _rational.rounded(one + 3 * eps / 2, np.dtype(float)) == 1 + 2 * 2.0**-52
+
+
+def test_single_precision_is_rounded_once_not_twice():
+    q = 1 + Fraction(2) ** -24 + Fraction(2) ** -60  # to double this is a tie, that single rounds down
+    assert np.float32(float(q)) == 1
+    assert _rational.rounded(q, np.dtype(np.float32)) == np.nextafter(np.float32(1), np.float32(2))
+
+
+@pytest.mark.parametrize("q", [Fraction(5, 2**1076), Fraction(3, 2**1075), Fraction(1, 2**1080)])
+def test_subnormal_numbers_are_rounded_at_their_last_place(q):
+    assert _rational.rounded(q, np.dtype(float)) == float(q)
+
+
+def test_too_large_is_infinite():
+    assert _rational.rounded(Fraction(2) ** 1024, np.dtype(float)) == np.inf
+    assert _rational.rounded(-(Fraction(2) ** 70), np.dtype(np.float16)) == -np.inf
+
+
+@strategies.steady
+@given(st.fractions(min_value=0, max_value=2**70, max_denominator=2**80))
+def test_a_root_is_rounded_correctly(q):
+    with decimal.localcontext(prec=80):
+        want = float((decimal.Decimal(q.numerator) / decimal.Decimal(q.denominator)).sqrt())
+    assert _rational.rounded(_rational.root(q), np.dtype(float)) == want
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 9, 2**106, (2**53 - 1) ** 2, Fraction(9, 16)])
+def test_roots_of_squares_are_exact(n):
+    assert _rational.root(Fraction(n)) ** 2 == n
+
+
+def test_a_root_just_above_a_tie_is_not_a_tie():
+    tie = 1 + Fraction(2) ** -53
+    just = tie**2 + Fraction(2) ** -240
+    assert _rational.rounded(_rational.root(tie**2), np.dtype(float)) == 1
+    assert _rational.rounded(_rational.root(just), np.dtype(float)) == 1 + 2.0**-52
+
+
+# ---------------------------------------------------------------------------------------------------------
+# algebra
+
+
+def matrices(rows, columns):
+    entries = st.fractions(min_value=-4, max_value=4, max_denominator=8)
+    return st.lists(st.lists(entries, min_size=columns, max_size=columns), min_size=rows, max_size=rows)
+
+
+@strategies.steady
+@given(st.data(), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+def test_the_four_identities_hold_exactly_at_any_rank(data, m, n, r):
+    # a product through r dimensions has at most that rank
+    a = _rational.product(data.draw(matrices(m, r)), data.draw(matrices(r, n)))
+    p = _rational.pseudo_inverse(a)
+    ap, pa = _rational.product(a, p), _rational.product(p, a)
+    assert _rational.product(ap, a) == a
+    assert _rational.product(pa, p) == p
+    assert _rational.transposed(ap) == ap
+    assert _rational.transposed(pa) == pa
+
+
+@strategies.steady
+@given(strategies.covariances(c=(1, 3), deficient=True))
+def test_exact_pinv_is_the_inverse_of_the_given_floats(s):
+    p = exact_pinv(s)
+    assert p.shape == s.shape
+    want = _rational.pseudo_inverse(_rational.matrix(s))
+    np.testing.assert_array_equal(p, [[float(v) for v in row] for row in want])
+
+
+def test_a_stack_is_a_loop():
+    s = np.array([[[2.0, 1], [1, 2]], [[1, 1], [1, 1]], [[0, 0], [0, 0]]])
+    np.testing.assert_array_equal(exact_pinv(s), [exact_pinv(v) for v in s])
+    x = np.arange(24.0).reshape(2, 2, 3, 2) ** 2 / 7
+    w = np.arange(1.0, 13).reshape(2, 2, 3)
+    for i in np.ndindex(2, 2):
+        np.testing.assert_array_equal(exact_cov(x, aweights=w)[i], exact_cov(x[i], aweights=w[i]))
+        np.testing.assert_array_equal(exact_mean(x, fweights=w)[i], exact_mean(x[i], fweights=w[i]))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# answers that can be checked by head, or by another road
+
+
+def test_thirds_and_sevenths_are_rounded_once():
+    assert exact_cov([0.0, 0.0, 1.0]) == 1 / 3
+    assert exact_cov([0.0, 0.0, 1.0], ddof=0) == 2 / 9
+    assert exact_mean([[1.0], [0.0], [0.0]]) == 1 / 3
+    assert exact_mahalanobis([1.0], [0.0], [[2.0]]) == math.sqrt(2)
+    assert exact_mahalanobis([1.0], [0.0], [[2.0]], squared=True) == 2
+    assert exact_cov([0.0, 0.0, 1.0], dtype=np.float32) == np.float32(1 / 3)
+
+
+def test_complex_entries_are_z_j_conj_z_k():
+    x = np.array([[1 + 1j, 0], [-1 - 1j, 2j], [0, -2j]])
+    np.testing.assert_array_equal(exact_cov(x), [[2, -1 + 1j], [-1 - 1j, 4]])
+
+
+def test_weights_are_repetitions_or_importances():
+    x = [[1.0], [2.0], [4.0]]
+    assert exact_cov(x, fweights=[2, 1, 1]) == exact_cov([[1.0], [1.0], [2.0], [4.0]])
+    assert exact_cov(x, aweights=[2, 1, 1]) == exact_cov(x, aweights=[4, 2, 2])
+    # sum(w) = 4, mean 2, scatter 6, divisor 4 - 6 / 4
+    assert exact_cov(x, aweights=[2, 1, 1]) == 2.4
+
+
+def test_what_is_given_is_taken_as_it_is():
+    tenth = np.array([0.1, 0.3], np.float32)
+    assert exact_cov(tenth) == float((Fraction(float(tenth[1])) - Fraction(float(tenth[0]))) ** 2 / 2)
+    assert exact_cov(np.array([250, 5], np.uint8)) == 245**2 / 2
+    assert exact_cov(np.array([True, False])) == 0.5
+    wide = np.longdouble(2) ** 40 + np.longdouble(2) ** -20
+    assert exact_cov(np.array([wide, np.longdouble(2) ** 40])).dtype == np.longdouble
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"aweights": [1, -1, 1]},
+        {"aweights": [1, np.nan, 1]},
+        {"aweights": [0, 0, 0]},
+        {"aweights": [1, 1]},
+        {"aweights": 1.0},
+        {"fweights": [1, 1.5, 1]},
+    ],
+)
+def test_wrong_weights_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected"):
+        exact_cov([[1.0], [2.0], [4.0]], **wrong)
+
+
+def test_a_negative_square_is_refused():
+    with pytest.raises(ValueError, match="inv_covariance: expected positive semi-definite"):
+        exact_mahalanobis([[1.0]], [0.0], [[-1.0]])
+
+
+def test_a_fit_is_the_composition_without_roundings_between():
+    x = np.arange(24.0).reshape(4, 2, 1, 3) ** 2 / 7
+    mean, inverse = exact_gaussian(x, 0.25)
+    assert mean.shape == (2, 3)
+    assert inverse.shape == (3, 2, 2)
+    for p in range(3):
+        np.testing.assert_array_equal(mean[:, p], exact_mean(x[:, :, 0, p]))
+        s = exact_cov(x[:, :, 0, p]) + 0.25 * np.eye(2)
+        np.testing.assert_allclose(inverse[p], np.linalg.inv(s), rtol=1e-10)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# independence
+
+FOLDER = Path(mvgauss.testing.__file__).parent
+FORBIDDEN = {"mvgauss", "scipy"}
+
+
+def imported(path):
+    """Return the modules that a source imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {
+                f"{node.module}.{a.name}" if node.module.startswith("mvgauss") else node.module
+                for a in node.names
+            }
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.stem)
+def test_the_kit_shares_no_code_with_the_package(path):
+    ours = {name for name in imported(path) if name.startswith("mvgauss")}
+    assert all(name.startswith("mvgauss.testing") for name in ours)
+    outside = {name.split(".")[0] for name in imported(path)} - {"mvgauss", "hypothesis"}
+    assert "scipy" not in outside
+
+
+@pytest.mark.parametrize("room", ["_rational", "_oracle", "_oracle_gaussian"])
+def test_the_oracle_knows_no_linear_algebra_of_numpy(room):
+    source = (FOLDER / f"{room}.py").read_text(encoding="utf-8")
+    assert not any(word in source for word in ("linalg", "matmul", "einsum", "np.dot", "np.cov", ".mean("))
+
+
+#: Which rooms of the kit a room may import: the arrows go one way.
+ARROWS = {
+    "_rational": set(),
+    "_bounds": set(),
+    "_laws": set(),
+    "_cases": set(),
+    "_vectors": {"_laws"},
+    "_oracle": {"_rational"},
+    "_oracle_gaussian": {"_oracle", "_rational"},
+    "_inverse_bounds": {"_bounds"},
+    "_cov_weights": {"_bounds", "_cases", "_laws", "_oracle"},
+    "_cov_laws": {"_bounds", "_cases", "_cov_weights", "_laws"},
+    "_cov_contract": {"_bounds", "_cases", "_cov_weights", "_laws", "_oracle"},
+    "_pinv_laws": {"_cases", "_inverse_bounds", "_laws", "_oracle_gaussian"},
+    "_distance_laws": {"_cases", "_inverse_bounds", "_laws", "_oracle_gaussian"},
+    "_gaussian_laws": {"_bounds", "_cases", "_inverse_bounds", "_laws", "_oracle", "_oracle_gaussian"},
+    "_suites": {"_cov_contract", "_cov_laws", "_cov_weights", "_distance_laws", "_gaussian_laws"}
+    | {"_laws", "_pinv_laws"},
+    "_draws": {"_cases", "_rational"},
+    "strategies": {"_cases", "_draws", "_rational"},
+    "vectors": {"_bounds", "_cases", "_gaussian_laws", "_inverse_bounds", "_oracle", "_oracle_gaussian"}
+    | {"_rational", "_vectors"},
+    "__init__": {"_bounds", "_inverse_bounds", "_laws", "_oracle", "_oracle_gaussian", "_suites", "_vectors"},
+}
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda p: p.stem)
+def test_imports_between_rooms_of_the_kit_go_one_way(path):
+    rooms = {name.split(".")[2] for name in imported(path) if name.startswith("mvgauss.testing.")}
+    assert rooms <= ARROWS[path.stem]
+
+
+def test_rooms_are_small():
+    assert all(len(p.read_text(encoding="utf-8").splitlines()) <= 260 for p in FOLDER.glob("*.py"))
