@@ -14,6 +14,7 @@ import contextvars
 import math
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -113,10 +114,15 @@ def _controller() -> ThreadpoolController:
 one_blas_thread = _OneBlasThread()
 
 
+class _Buffers(dict[tuple[str, Any], Array]):
+    """Scratch memory by name and dtype; whoever walks holds it, and with the walk it goes."""
+
+
 class _Scratch(threading.local):
     """One set of buffers for each thread, only while it walks: new memory is dearer than old."""
 
-    buffers: dict[tuple[str, Any], Array] | None = None
+    own: _Buffers | None = None  #: of a worker, until it ends
+    current: Callable[[], _Buffers | None] = staticmethod(lambda: None)
 
 
 _scratch = _Scratch()
@@ -127,28 +133,26 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
 
     The blocks that a thread works on share it, by name; outside of a walk it is simply new.
     """
-    if _scratch.buffers is None:
+    buffers = _scratch.current()
+    if buffers is None:
         return np.empty(shape, dtype)
     size = math.prod(shape)
-    buffer = _scratch.buffers.get((name, dtype))
+    buffer = buffers.get((name, dtype))
     if buffer is None or buffer.size < size:
-        buffer = _scratch.buffers[name, dtype] = np.empty(size, dtype)
+        buffer = buffers[name, dtype] = np.empty(size, dtype)
     return buffer[:size].reshape(shape)
 
 
-@contextmanager
-def _scratch_memory() -> Iterator[None]:
-    """Let this thread keep its scratch memory from block to block."""
-    outer, _scratch.buffers = _scratch.buffers, {}
-    try:
-        yield
-    finally:
-        _scratch.buffers = outer
+def _scratch_memory() -> _Buffers:
+    """Let this thread keep scratch memory from block to block, as long as the result is held."""
+    buffers = _Buffers()
+    _scratch.current = weakref.ref(buffers)
+    return buffers
 
 
 def _start_worker() -> None:
     """Let a new worker keep its scratch memory, and its BLAS to one thread, until it ends."""
-    _scratch.buffers = {}
+    _scratch.own = _scratch_memory()
     _controller().limit(limits=1, user_api="blas")  # for a BLAS on OpenMP, whose limits are per thread
 
 
@@ -265,8 +269,9 @@ def over_stack(
             assert out is not None
             out[part] = answer
 
-    with _scratch_memory():  # for a walk in this thread
-        run(task, slices(length, item_bytes, least=least), n_jobs=n_jobs, progress=progress)
+    memory = _scratch_memory()  # for a walk in this thread
+    run(task, slices(length, item_bytes, least=least), n_jobs=n_jobs, progress=progress)
+    del memory
 
 
 def over_rows(kernel: Callable[[slice], tuple[Array, ...]], length: int, row_bytes: int) -> tuple[Array, ...]:

@@ -71,6 +71,8 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
             and not any(v is None or isinstance(v, str) for v in result.flat)
         ):
             result = result.astype(np.float64)
+    except MemoryError:
+        raise
     except Exception as error:
         raise TypeError(
             f"{name}: expected {wanted}, got {type(value).__name__} that NumPy cannot view as one: {error}"
@@ -116,7 +118,10 @@ def number(name: str, value: object, *, low: float = -math.inf, above: bool = Fa
         value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         refuse(name, wanted, f"{briefly(value)} of type {type(value).__name__}", TypeError)
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
     if not math.isfinite(result) or result < low or (above and result <= low):
         refuse(name, wanted, briefly(value))
     return result

@@ -38,8 +38,12 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     members = sorted(arrays)
     text = json.dumps({"format": FORMAT, "version": VERSION, "members": members, **header}, default=_plain)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        beside = Path(folder) / target.name
+    if target.exists() and not target.is_file():
+        _checks.refuse("path", "a regular file or none yet", f"{str(target)!r}, which is something else")
+    if not target.parent.is_dir():
+        raise MissingFile(f"path: expected a folder that exists, got {str(target.parent)!r}")
+    with tempfile.TemporaryDirectory(prefix=".mvgauss-", dir=target.parent) as folder:
+        beside = Path(folder) / "model"
         with beside.open("xb") as file:
             np.savez(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
             file.flush()
@@ -57,6 +61,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
     with file:
         try:
             arrays = _members(file)
+        except MemoryError:
+            raise
         except Exception as error:  # zipfile has many ways to fail
             raise ValueError(
                 f"path: expected a file written by MultiVariateGaussian.save, got {name!r}, which is "
@@ -75,10 +81,11 @@ def _members(file: IO[bytes]) -> dict[str, Array]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             left -= info.file_size
-            if info.compress_type != zipfile.ZIP_STORED or left < 0 or info.filename in arrays:
+            name = info.filename.removesuffix(".npy")
+            if info.compress_type != zipfile.ZIP_STORED or left < 0 or name in arrays:
                 raise ValueError(f"the member {info.filename!r} is not stored plainly, once")
             with archive.open(info) as member:
-                arrays[info.filename.removesuffix(".npy")] = _array(member, info)
+                arrays[name] = _array(member, info)
     return arrays
 
 
@@ -86,7 +93,10 @@ def _array(member: IO[bytes], info: zipfile.ZipInfo) -> Array:
     """Read one `.npy` array; reading to its end checks its sum."""
     if np.lib.format.read_magic(member) != (1, 0):
         raise ValueError(f"the member {info.filename!r} is no array of .npy version 1.0")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=_HEADER_BYTES)
+    try:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=_HEADER_BYTES)
+    except MemoryError as error:  # the parser's, of a header nested too deeply
+        raise ValueError(f"the member {info.filename!r} has no header of an array") from error
     size = math.prod(shape) * dtype.itemsize
     if dtype.kind not in "iuf" or fortran or not dtype.isnative or member.tell() + size != info.file_size:
         raise ValueError(f"the member {info.filename!r} is no plain array of its size")
@@ -106,7 +116,7 @@ def _header(member: Array | None, name: str) -> dict[str, Any]:
     """Return the header; refuse other formats and later versions."""
     header: Any = None
     if member is not None and member.dtype == np.uint8 and member.nbytes <= _HEADER_BYTES:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             header = json.loads(member.tobytes())
     if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
         _checks.refuse("path", "a file written by MultiVariateGaussian.save", f"{name!r}")

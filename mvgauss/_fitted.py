@@ -27,6 +27,12 @@ class NotFiniteError(ArithmeticError):
     """A block has a NaN or an infinity, or numbers too large to square."""
 
 
+def refuse_not_finite(a: Array) -> None:
+    """Stop the walk where a block's numbers are not finite."""
+    if not np.isfinite(a).all():
+        raise NotFiniteError
+
+
 class Walk(NamedTuple):
     """How blocks are walked: `n_jobs` and the text of a progress bar, see `_blocks`."""
 
@@ -167,10 +173,9 @@ class Fitted:
             w, old = rest[: len(given)], rest[len(given) :]
             with np.errstate(all="ignore"):
                 m = _moments.of_block(x, *w, dtype=working, fourth=fourth)
-            if not np.isfinite(np.diagonal(m.scatter, axis1=1, axis2=2)).all():
-                raise NotFiniteError
-            if base is not None:
-                m = base.moments(*old)._absorb(m)
+                if base is not None:
+                    m = base.moments(*old)._absorb(m)
+            refuse_not_finite(np.diagonal(m.scatter, axis1=1, axis2=2))
             return new._answers(m)
 
         _blocks.over_stack(
@@ -212,7 +217,10 @@ class Fitted:
             # the scratch memory of the one is done with before the other is unpacked
             m = self.moments(*mine)
             m.scatter = m.scatter.copy()
-            return new._answers(m._absorb(other.moments(*theirs)))
+            with np.errstate(all="ignore"):
+                m._absorb(other.moments(*theirs))
+            refuse_not_finite(np.diagonal(m.scatter, axis1=1, axis2=2))
+            return new._answers(m)
 
         _blocks.over_stack(
             kernel,
@@ -333,6 +341,10 @@ class Fitted:
         if self.mean.ndim != 2:
             _checks.refuse("mean", "shape (P, C)", f"{self.mean.shape}")
         (p, c), working = self.mean.shape, self.working
+        for name, kind in (("mean", working), ("dtype", dtype)):
+            if kind not in (np.float32, np.float64):
+                _checks.refuse(name, "float32 or float64", f"{kind}")
+        n_good = self.good.shape[-1] if self.good is not None and self.good.ndim else 0
         real = np.dtype(np.float64)
         for name, shape, kind in (
             ("scatter", (p, c * (c + 1) // 2), working),
@@ -342,7 +354,7 @@ class Fitted:
             ("rank", (p,), np.dtype(np.intp)),
             ("log_pdet", (p,), real),
             ("shrinkage", (p,), real),
-            ("good", (p, arrays["good"].shape[-1] if "good" in arrays else 0), dtype),
+            ("good", (p, n_good), dtype),
         ):
             a = arrays.get(name)
             if a is not None and (a.shape != shape or a.dtype != kind):
@@ -408,8 +420,8 @@ class Fitted:
 
             with np.errstate(all="ignore"):
                 answers = _blocks.over_rows(of_run, m, 2 * len(x) * c * self.dtype.itemsize)
-            if any(np.isnan(a).any() or np.isposinf(a).any() for a in answers):
-                raise NotFiniteError
+            for a in answers:  # a log density may be -inf
+                refuse_not_finite(np.where(np.isneginf(a), 0, a))
             return answers
 
         _blocks.over_stack(
@@ -521,7 +533,9 @@ class Fitted:
             for run in _blocks.slices(n, len(x) * c * self.working.itemsize):
                 v = _whitening.deviations(x[:, run], mean)
                 moved += np.matmul(w[run].astype(self.working), v)
-            distances = _blocks.over_rows(of_run, n, 4 * len(x) * c * self.working.itemsize)
+            with np.errstate(all="ignore"):
+                distances = _blocks.over_rows(of_run, n, 4 * len(x) * c * self.working.itemsize)
+            refuse_not_finite(distances[0])
             return *distances, moved
 
         _blocks.over_stack(

@@ -269,7 +269,10 @@ class MultiVariateGaussian(Scoring):
             for what in ("n_features", "grid", "working"):
                 if getattr(mine, what) != getattr(theirs, what):
                     _checks.refuse("other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}")
-            self._fitted = mine.regularised(how).merged(theirs.regularised(how), self._walk("merge"))
+            try:
+                self._fitted = mine.regularised(how).merged(theirs.regularised(how), self._walk("merge"))
+            except NotFiniteError:
+                _checks.refuse("other", f"moments that {mine.working} can hold together", "larger ones")
         return self
 
     def forward(self, embedding: ArrayLike) -> list[Array]:

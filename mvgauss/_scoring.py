@@ -115,8 +115,10 @@ class Scoring(PatchModel):
         ``"leave-one-out"``
             :math:`(1 + \#\{\text{good} \ge d\}) / (n + 1)` among the leave-one-out distances of
             the fitted images at the same patch, after `calibrate`: for every other model. It needs no
-            law and is close to uniform, since a new distance and a left-out one differ by one
-            sample only. The smallest value is 1 / (n + 1).
+            law, and is close to uniform and on the safe side: a good image is called less often
+            than it says, the more so the fewer samples there are for the features, since
+            each left-out distance comes from a model of one sample less. The smallest value is
+            1 / (n + 1).
         ``"chi2"``
             :math:`\chi^2` with as many degrees of freedom as the rank, for a model that has no exact
             law and was not calibrated. It is the limit for many samples *without* a ridge or
@@ -202,13 +204,16 @@ class Scoring(PatchModel):
         moved = np.empty_like(total_moved)
         for part, stack in x.parts():
             x.refuse_if_not_finite(part, stack)
-            fitted.leave_one_out(
-                stack,
-                None if w is None else w[part],
-                np.moveaxis(result[part], 0, -1),
-                moved,
-                self._walk("leave_one_out"),
-            )
+            try:
+                fitted.leave_one_out(
+                    stack,
+                    None if w is None else w[part],
+                    np.moveaxis(result[part], 0, -1),
+                    moved,
+                    self._walk("leave_one_out"),
+                )
+            except NotFiniteError:
+                x.refuse_not_finite(part, fitted.working)
             total_moved += moved
         fitted.refuse_other_samples(total_moved.reshape(fitted.mean.shape))
         return result
@@ -301,7 +306,11 @@ class Scoring(PatchModel):
 
     @property
     def threshold_(self) -> float:
-        """Limit of `predict`: that of `threshold`, or else 1 % by `p_value_law`, Bonferroni over patches."""
+        """Limit of `predict`: that of `threshold`, or else a rough one.
+
+        The rough one is the distance that some patch of a good image exceeds with a probability of
+        1 %, by Bonferroni over the patches, under the exact law or else under that of chi-squared.
+        """
         fitted = self._model()
         return fitted.limit_of_law(0.01) if fitted.limit is None else fitted.limit
 

@@ -1,0 +1,140 @@
+"""The table, as text of 110 columns and as Markdown, from the same cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from benchmarks import peers
+from benchmarks.machine import Limits
+from benchmarks.measure import Comparison
+
+HEADER = ("work", "against", "ours/s", "theirs", "ratio", "floor", "met", "MB", "theirs", "limit", "error")
+LONG_HEADER = (*HEADER[:2], "ours, s", "theirs, s", *HEADER[4:7], "ours, MB", "theirs, MB", *HEADER[9:])
+WIDTHS = (28, 25, 6, 6, 6, 5, 3, 5, 6, 5, 5)
+NONE = "-"
+
+LEGEND = (
+    "ours, theirs: seconds, medians of interleaved runs on as many threads as CPUs on both sides; "
+    "of a fit: construct, fit, score one image.",
+    "ratio: theirs / ours; floor: what it has to be at least, at full size.",
+    "MB: peak of anonymous memory above what was there before the call, in a process of its own, results "
+    "included (10^6 bytes).",
+    "limit: the share of the roofline, the least time for the bytes (at copy speed) or flops (at the speed "
+    "of NumPy's matrix product), whichever is larger, over the time of ours; the formulas are in "
+    "benchmarks/cost.py.",
+    "error: the largest difference of the two answers, compared before any timing, as a share of what "
+    "rounding allows: 4 sqrt(n) eps times the size of a covariance, times the condition for inverses and "
+    "distances (half of it, for the root), in the precision of the less precise side; "
+    "benchmarks/agreement.py has the reasons. More than 1 is a failure.",
+    "the original's formulas: anomalib's MultiVariateGaussian in torch, float32, a loop over patches. "
+    "numpy.linalg.pinv: hermitian=True, with our cut-off rtol = C eps, as its own keeps rounding errors.",
+)
+
+
+def cells(line: Comparison, limits: Limits, quick: bool) -> tuple[str, ...]:
+    """Return one line of the table."""
+    ours, theirs, floor = line.ours, line.theirs, None if quick else line.floor
+    timed = not ours.trouble and not theirs.trouble
+    return (
+        ours.side.name,
+        f"{theirs.side.name} ({theirs.trouble})" if theirs.trouble else theirs.side.name,
+        _seconds(ours.times and ours.seconds),
+        _seconds(theirs.times and theirs.seconds),
+        f"{line.ratio:.{0 if line.ratio >= 99.5 else 1}f}x" if timed else NONE,
+        f"{floor:g}x" if floor else NONE,
+        ("yes" if line.ratio >= floor else "NO") if timed and floor else NONE,
+        _megabytes(ours.peak),
+        _megabytes(theirs.peak),
+        f"{line.side.cost.seconds(limits) / ours.seconds:.0%}" if ours.times else NONE,
+        _share(line.error),
+    )
+
+
+def _seconds(value: float | Sequence[float]) -> str:
+    """Return seconds with three digits."""
+    if not isinstance(value, float):
+        return NONE
+    return f"{value:.{4 if value < 0.1 else 3 if value < 1 else 2 if value < 10 else 1}f}"
+
+
+def _share(value: float | None) -> str:
+    """Return a share of what is allowed, in five characters."""
+    if value is None:
+        return NONE
+    return "large" if value > 99 else f"{value:.3f}" if 0 < value < 10 else f"{value:.3g}"
+
+
+def _megabytes(value: float | None) -> str:
+    """Return megabytes with two digits or more."""
+    if value is None or math.isnan(value):
+        return NONE if value is None else "?"
+    return f"{value / 1e6:.{1 if value < 1e7 else 0}f}"
+
+
+def text_line(row: Sequence[str]) -> str:
+    """Return a line of at most 110 columns, or two where names are too long."""
+    numbers = " ".join(cell.rjust(width) for cell, width in zip(row[2:], WIDTHS[2:], strict=True))
+    names = " ".join(cell.ljust(width) for cell, width in zip(row[:2], WIDTHS[:2], strict=True))
+    fits = len(names) <= sum(WIDTHS[:2]) + 1
+    return f"{names} {numbers}" if fits else f"{names.rstrip()}\n{' ' * (sum(WIDTHS[:2]) + 1)} {numbers}"
+
+
+def notes(lines: Iterable[Comparison]) -> list[str]:
+    """Return what has to be said about these lines: missing peers, failures, what models keep."""
+    lines = list(lines)
+    absent = sorted({line.theirs.side.package for line in lines if line.theirs.trouble.startswith("no ")})
+    keeps = dict.fromkeys(
+        f"{line.side.name} {line.side.keeps / 1e6:.3g} MB" for line in lines if line.side.keeps
+    )
+    out = [f"Not installed, so not measured: {', '.join(absent)}."] if absent else []
+    out += [f"What a fitted model keeps of that memory: {'; '.join(keeps)}."] if keeps else []
+    out += [
+        f"{line.theirs.side.name}: every {line.theirs.side.every}th of the stack, time and memory counted "
+        f"{line.theirs.side.every} times."
+        for line in lines
+        if line.theirs.side.every > 1
+    ]
+    if peers.one_by_one:
+        sizes = " and ".join(f"{c}x{c}" for c in sorted(peers.one_by_one))
+        out.append(f"torch.linalg.inv fails for a batch of {sizes} here, so it was given one at a time.")
+    out += [
+        f"The memory of {m.side.name} could not be measured: its process failed."
+        for m in dict.fromkeys(m for line in lines for m in (line.ours, line.theirs))
+        if m.peak is not None and math.isnan(m.peak)
+    ]
+    out += [f"WRONG: {_wrong(line)}" for line in lines if line.wrong]
+    return out
+
+
+def _wrong(line: Comparison) -> str:
+    """Say what is wrong about a line."""
+    names = f"{line.ours.side.name} / {line.theirs.side.name}"
+    troubles = [f"ours {line.ours.trouble}" * bool(line.ours.trouble), line.theirs.trouble]
+    said = ", ".join(filter(None, troubles))
+    return f"{names}: {said or f'answers differ by {line.error:.3g} times what rounding allows'}"
+
+
+def markdown(rows: Sequence[Sequence[str]], remarks: Sequence[str], command: str) -> str:
+    """Return the whole report as a page."""
+    bar = "| " + " | ".join(["---", "---", *["---:"] * (len(HEADER) - 2)]) + " |"
+    table = ["| " + " | ".join(row) + " |" for row in (LONG_HEADER, *rows)]
+    table.insert(1, bar)
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            "This page is written by the benchmark. To reproduce it, in a checkout:",
+            "",
+            "```sh",
+            'pip install ".[bench]"',
+            "pip install torch  # for the rows against torch; the extra leaves it out for its size",
+            command,
+            "```",
+            "",
+            *table,
+            "",
+            *(f"- {text}" for text in remarks),
+            "",
+        ]
+    )
