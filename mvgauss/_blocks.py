@@ -159,6 +159,11 @@ def _start_worker() -> None:
 _inside = contextvars.ContextVar("inside a walk on threads", default=False)
 
 
+def inside_walk() -> bool:
+    """Return whether this is a block of a walk, so that a walk within starts no threads."""
+    return _inside.get()
+
+
 def _task_context() -> contextvars.Context:
     """Return the caller's context (with its np.errstate), in which a walk starts no threads."""
     context = contextvars.copy_context()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Iterator
 from functools import lru_cache, reduce
 from typing import Any, Self
 
@@ -392,19 +393,45 @@ def of_block(
     """
     b, n, c = x.shape
     row_bytes = b * c * np.dtype(dtype).itemsize
-    # half a block, to stay in a core's own cache; but a merge costs as much as some rows
-    least = min(4 * c, max(1, 4 * _blocks.BLOCK_BYTES // max(1, row_bytes)))
+    # half a block, to stay in a core's own cache; but a scatter to add costs as much as some rows
+    least = min(2 * c, max(1, 4 * _blocks.BLOCK_BYTES // max(1, row_bytes)))
     runs = _blocks.slices(n, 2 * row_bytes, least=least)
     if len(runs) == 1:
         return _of_run(x, w, wa, scratch("scatter", (b, c, c), dtype), fourth)
 
+    reuse = _blocks.inside_walk()  # then one run is taken after the other
+
     def task(run: slice) -> Moments:
-        out = np.empty((b, c, c), dtype)
+        name = "run's scatter" if run.start else "scatter"
+        out = scratch(name, (b, c, c), dtype) if reuse else np.empty((b, c, c), dtype)
         if w is None or wa is None:
             return _of_run(x[:, run], None, None, out, fourth)
         return _of_run(x[:, run], w[:, run], wa[:, run], out, fourth)
 
-    return reduce(Moments._absorb, _blocks.results(task, runs or [slice(0, 0)]))
+    parts = _blocks.results(task, runs or [slice(0, 0)])
+    return reduce(Moments._absorb, parts) if fourth else _united(parts)
+
+
+def _united(parts: Iterator[Moments]) -> Moments:
+    """Merge the moments of runs at once: the scatters add up, and the means have one of their own."""
+    whole = next(parts)
+    means, weights = [whole.mean], [whole.sum_weights]
+    for part in parts:
+        whole.scatter += part.scatter
+        whole.n_samples += part.n_samples
+        whole.sum_squared_weights = whole.sum_squared_weights + part.sum_squared_weights
+        means.append(part.mean)
+        weights.append(part.sum_weights)
+    w = np.stack(weights)
+    whole.sum_weights = w.sum(axis=0)
+    # the share of an empty part is 0, not 0/0
+    share = w / np.where(whole.sum_weights > 0, whole.sum_weights, 1)
+    apart = np.stack(means) - means[0]
+    middle = (share[..., None] * apart).sum(axis=0)
+    whole.mean = (means[0] + middle).astype(whole.mean.dtype)
+    d = (np.sqrt(w)[..., None] * (apart - middle)).astype(whole.mean.dtype)
+    whole.scatter += _self_product(d, scratch("run's scatter", whole.scatter.shape, whole.scatter.dtype))
+    return whole
 
 
 def _of_run(x: Array, w: Array | None, wa: Array | None, out: Array, fourth: bool = False) -> Moments:
