@@ -32,14 +32,23 @@ from mvgauss._checks import Array
 T = TypeVar("T")
 
 BLOCK_BYTES = 4 << 20  #: what one block works on: some MB, to stay in the caches beside others
+PIECE_BYTES = 1 << 20  #: what one step of a block works on, if steps can: a core's own cache
 
 
-def slices(length: int, item_bytes: int, *, least: int = 1) -> list[slice]:
-    """Cut ``range(length)`` into even slices of about `BLOCK_BYTES`, of `least` items or more."""
-    step = max(least, BLOCK_BYTES // max(1, item_bytes))
-    count = -(-length // step)
-    edges = [length * i // count for i in range(count + 1)] if count else [0]
-    return [slice(a, b) for a, b in pairwise(edges)]
+def slices(length: int, item_bytes: int, *, least: int = 1, size: int | None = None) -> list[slice]:
+    """Cut ``range(length)`` into slices of about `size` bytes, `BLOCK_BYTES`, of `least` items or more.
+
+    All are equal but the last: temporary arrays of one size are given the same memory again.
+    """
+    step = max(least, (size or BLOCK_BYTES) // max(1, item_bytes))
+    count = max(1, -(-length // step))
+    step = max(1, -(-length // count))
+    return [slice(a, min(a + step, length)) for a in range(0, length, step)]
+
+
+def pieces(length: int, item_bytes: int, *, least: int = 1) -> list[slice]:
+    """Cut a block in the same way into pieces of about `PIECE_BYTES`."""
+    return slices(length, item_bytes, least=least, size=PIECE_BYTES)
 
 
 def cpu_count(n_jobs: int | None) -> int:
@@ -103,6 +112,17 @@ class _OneBlasThread:
         self._keeper = threading.Thread(target=keep, args=(self._release,), name="mvgauss-blas", daemon=True)
         self._keeper.start()
         kept.wait()
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have the C library keep what blocks free for the next ones, instead of giving it back each time.
+
+    glibc takes the largest piece that a program ever freed, up to 32 MB, as what it will need again.
+    Without one, some matrices that each block allocates and frees may cost more than their algebra.
+    """
+    del_me = np.empty(31 << 20, np.uint8)  # never touched, so no memory is used
+    del del_me
 
 
 @cache
@@ -171,6 +191,11 @@ def _task_context() -> contextvars.Context:
     return context
 
 
+def _threads(parts: list[slice], n_jobs: int | None) -> int:
+    """Return how many threads a walk takes; within another it takes none of its own."""
+    return 1 if inside_walk() else max(1, min(cpu_count(n_jobs), len(parts)))
+
+
 def results(
     task: Callable[[slice], T],
     parts: list[slice],
@@ -183,11 +208,12 @@ def results(
     The first exception, of a task or of the reader, stops the walk and comes through; parts that
     have begun are waited for, parts that have not are dropped.
     """
-    threads = 1 if _inside.get() else min(cpu_count(n_jobs), len(parts))
+    threads = _threads(parts, n_jobs)
     # one part alone leaves BLAS its threads: they are what it has, and small ones start at once
     hold = one_blas_thread() if len(parts) > 1 else nullcontext()
+    _keep_freed_memory()
     with hold, _bar(len(parts), progress) as advance:
-        if threads <= 1:
+        if threads == 1:
             context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
             for part in parts:
                 yield context.run(task, part)
@@ -216,9 +242,59 @@ def run(
     n_jobs: int | None = None,
     progress: str | None = None,
 ) -> None:
-    """Call ``task(part)`` for each part, for what it writes."""
-    for _ in results(task, parts, n_jobs=n_jobs, progress=progress):
-        pass
+    """Call ``task(part)`` for each part, for what it writes.
+
+    As `results`, but nobody waits for the answers in between: threads take the next part themselves.
+    Of several exceptions that of the first part comes through.
+    """
+    threads = _threads(parts, n_jobs)
+    if threads == 1:
+        for _ in results(task, parts, n_jobs=n_jobs, progress=progress):
+            pass
+        return
+    left = deque(enumerate(parts))
+    failed: list[tuple[int, BaseException]] = []
+    lock, all_there = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        all_there.wait()  # one that begins earlier may keep the others from starting for long
+        while True:
+            try:
+                number, part = left.popleft()
+            except IndexError:
+                return
+            try:
+                task(part)
+            except BaseException as error:  # raised below
+                failed.append((number, error))
+                left.clear()
+                return
+            with lock:
+                advance()
+
+    _keep_freed_memory()
+    with (
+        one_blas_thread(),
+        _bar(len(parts), progress) as advance,
+        ThreadPoolExecutor(threads - 1, "mvgauss", _start_worker) as pool,
+    ):
+        try:
+            others = [pool.submit(_task_context().run, work) for _ in range(threads - 1)]
+            all_there.set()
+            with _controller().limit(limits=1, user_api="blas"):
+                _task_context().run(work)  # who asks works too: a thread that waits has no CPU of its own
+            for other in others:
+                other.result()
+        finally:
+            left.clear()
+            all_there.set()
+    if failed:
+        first = min(failed, key=lambda entry: entry[0])[1]
+        try:
+            raise first
+        finally:
+            del first  # or the error, its frames and this would hold each other
+            failed.clear()
 
 
 def over_stack(

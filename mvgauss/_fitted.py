@@ -410,13 +410,14 @@ class Fitted:
         ``(P, ...)``. The outputs have shape ``(*grid, M, ...)``.
         """
         *grid, m, c = x.shape
-        mean = self.mean.astype(self.dtype)
-        # what the mean loses in the dtype of the result, which large offsets would make felt
-        rest = (self.mean - mean).astype(self.dtype)
 
-        def task(x: Array, mean: Array, rest: Array, factor: Array, *operands: Array) -> tuple[Array, ...]:
+        def task(x: Array, mean: Array, factor: Array, *operands: Array) -> tuple[Array, ...]:
+            near = mean.astype(self.dtype)
+            # what the mean loses in the dtype of the result, which large offsets would make felt
+            rest = (mean - near).astype(self.dtype)
+
             def of_run(run: slice) -> tuple[Array, ...]:
-                return kernel(_whitening.deviations(x[:, run], mean, rest), factor, *operands)
+                return kernel(_whitening.deviations(x[:, run], near, rest), factor, *operands)
 
             with np.errstate(all="ignore"):
                 answers = _blocks.over_rows(of_run, m, 2 * len(x) * c * self.dtype.itemsize)
@@ -429,7 +430,7 @@ class Fitted:
             tuple(grid),
             [
                 (x, 2),
-                *((_on(grid, a), a.ndim - 1) for a in (mean, rest, self.made(walk).factor, *operands)),
+                *((_on(grid, a), a.ndim - 1) for a in (self.mean, self.made(walk).factor, *operands)),
             ],
             outputs,
             item_bytes=(2 * m + c) * c * self.dtype.itemsize,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, reduce
 from typing import Any, Self
 
@@ -21,6 +21,9 @@ from mvgauss._blocks import scratch
 from mvgauss._checks import Array
 
 __all__ = ["Moments", "cov"]
+
+#: Items that are taken together at least: neighbours share cache lines of a channel-first embedding.
+NEIGHBOURS = 16
 
 
 class Moments:
@@ -384,31 +387,49 @@ def _over(scatter: Array, divisor: Array) -> Array:
 
 
 def of_block(
-    x: Array, w: Array | None = None, wa: Array | None = None, *, dtype: Any, fourth: bool = False
+    x: Array, *weights: Array, dtype: Any, out: Array | None = None, fourth: bool = False
 ) -> Moments:
-    """Return the moments of one block: ``(B, N, C)`` observations, ``(B, N)`` weights w and w a.
+    """Return the moments of one block: ``(B, N, C)`` observations, ``(B, N)`` weights w and w a, or none.
 
-    With `fourth`, for observations without weights, also the third and fourth. A sample too long
-    for the caches is taken in runs of rows, and their moments are merged.
+    The scatter is in `out`, or in scratch memory. With `fourth`, for observations without weights,
+    also the third and fourth.
     """
     b, n, c = x.shape
-    row_bytes = b * c * np.dtype(dtype).itemsize
-    # half a block, to stay in a core's own cache; but a scatter to add costs as much as some rows
+    if out is None:
+        out = scratch("scatter", (b, c, c), dtype)
+    # half a block, to stay in a core's own cache
+    pieces = _blocks.slices(b, 2 * n * c * out.itemsize, least=NEIGHBOURS)
+    if len(pieces) <= 1:
+        return _of_piece(x, weights, out, fourth)
+    parts = [_of_piece(x[i], [w[i] for w in weights], out[i], fourth) for i in pieces]
+
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    whole = Moments._of_parts(n, joined("sum_weights"), joined("sum_squared_weights"), joined("mean"), out)
+    if fourth:
+        whole.third, whole.fourth = joined("third"), joined("fourth")
+    return whole
+
+
+def _of_piece(x: Array, weights: Sequence[Array], out: Array, fourth: bool) -> Moments:
+    """Return the moments of some items; samples too long for the caches are taken in runs of rows."""
+    b, n, c = x.shape
+    row_bytes = b * c * out.itemsize
+    # half a block again; but a scatter to add costs as much as some rows
     least = min(2 * c, max(1, 4 * _blocks.BLOCK_BYTES // max(1, row_bytes)))
     runs = _blocks.slices(n, 2 * row_bytes, least=least)
-    if len(runs) == 1:
-        return _of_run(x, w, wa, scratch("scatter", (b, c, c), dtype), fourth)
-
+    if len(runs) <= 1:
+        return _of_run(x, weights, out, fourth)
     reuse = _blocks.inside_walk()  # then one run is taken after the other
 
     def task(run: slice) -> Moments:
-        name = "run's scatter" if run.start else "scatter"
-        out = scratch(name, (b, c, c), dtype) if reuse else np.empty((b, c, c), dtype)
-        if w is None or wa is None:
-            return _of_run(x[:, run], None, None, out, fourth)
-        return _of_run(x[:, run], w[:, run], wa[:, run], out, fourth)
+        own = out
+        if run.start:
+            own = scratch("run's scatter", out.shape, out.dtype) if reuse else np.empty_like(out)
+        return _of_run(x[:, run], [w[:, run] for w in weights], own, fourth)
 
-    parts = _blocks.results(task, runs or [slice(0, 0)])
+    parts = _blocks.results(task, runs)
     return reduce(Moments._absorb, parts) if fourth else _united(parts)
 
 
@@ -434,7 +455,7 @@ def _united(parts: Iterator[Moments]) -> Moments:
     return whole
 
 
-def _of_run(x: Array, w: Array | None, wa: Array | None, out: Array, fourth: bool = False) -> Moments:
+def _of_run(x: Array, weights: Sequence[Array], out: Array, fourth: bool) -> Moments:
     """Return the moments of one run of rows, the scatter in `out`: shift, centre, self-product."""
     b, n, c = x.shape
     # rows outermost: what leaves the layout of the input costs least, and BLAS takes any row stride
@@ -442,29 +463,42 @@ def _of_run(x: Array, w: Array | None, wa: Array | None, out: Array, fourth: boo
     if n == 0:
         nothing = np.zeros(b)
         return Moments._of_parts(n, nothing, nothing, np.zeros((b, c), out.dtype), _self_product(z, out))
-    heaviest = np.zeros(b, np.intp) if w is None else np.argmax(w, axis=1)
-    shift = x[np.arange(b), heaviest].astype(out.dtype)
-    if x.dtype == out.dtype:
-        np.subtract(x.swapaxes(0, 1), shift, out=z)
-    else:  # converting and turning round in one step would go element by element
-        z[...] = x.swapaxes(0, 1)
-        z -= shift
-    if w is None or wa is None:
+    source = x.swapaxes(0, 1)
+    if x.dtype != z.dtype or x.strides[2] != x.itemsize:
+        z[...] = source  # together with a difference this would go element by element
+        source = z
+    if not weights:
         total = squared = np.full(b, float(n))
-        offset = z.sum(axis=0) / n
-        z -= offset
+        mean = np.zeros((b, c), z.dtype)
+        if not _sums_exactly(x.dtype, z.dtype):
+            mean = source[0].copy()
+            source = np.subtract(source, mean, out=z)
+        offset = source.sum(axis=0) / n
+        np.subtract(source, offset, out=z)
     else:
+        w, wa = weights
         total, squared = w.sum(axis=1), wa.sum(axis=1)
+        mean = source[np.argmax(w, axis=1), np.arange(b)]
+        np.subtract(source, mean, out=z)
         v = w.T[..., None].astype(z.real.dtype)
         # a run may have no weight at all; its offset is then 0, not 0/0
         offset = (v * z).sum(axis=0) / np.where(total > 0, total, 1)[:, None].astype(v.dtype)
         z -= offset
         z *= np.sqrt(v)
-    result = Moments._of_parts(n, total, squared, shift + offset, _self_product(z, out))
+    result = Moments._of_parts(n, total, squared, mean + offset, _self_product(z, out))
     if fourth:
         length = np.vecdot(z, z)
         result.third, result.fourth = (length[..., None] * z).sum(axis=0), (length**2).sum(axis=0)
     return result
+
+
+def _sums_exactly(given: np.dtype[Any], working: np.dtype[Any]) -> bool:
+    """Return whether sums of such numbers need no shift: single precision or less, summed in double.
+
+    The terms of a sum far from zero have about one exponent, and 53 bits hold 2^29 numbers of 24;
+    where exponents differ more the data are not far from zero, and rounding is as small as they are.
+    """
+    return given in (np.float16, np.float32) and working == np.float64
 
 
 def _self_product(z: Array, out: Array | None = None) -> Array:

@@ -8,6 +8,7 @@ rank and log pseudo-determinant belong to the same W, so they always agree.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -28,8 +29,8 @@ _WIDE_MARGIN = 12.0
 #: Triangles of up to this size are inverted elementwise over the stack, larger ones by halves.
 _LEAF = 13
 
-#: From this size on it pays to leave out the zeros of a triangle in a product.
-_LARGE = 48
+#: The least rows of a triangle that are multiplied apart, to leave out the zeros beside them.
+_STRIP = 25
 
 
 class Whitening(NamedTuple):
@@ -254,9 +255,10 @@ def whiten(s: Array, rtol: Array, eps: float, least: float = 0.0) -> Whitening:
 
     No eigenvalue is smaller than `least`, up to rounding: a ridge, for instance.
 
-    The Cholesky road needs to know that all eigenvalues clear the cut-off. The largest is at most |S|
-    and the inverse of the smallest at most |W|^2, in the Frobenius norm; that is a proof. Where it
-    is not sharp enough, both are estimated, and have to clear the cut-off by more.
+    The Cholesky road, W = -L^-1, needs to know that all eigenvalues clear the cut-off. The largest is
+    at most the trace, which `least` may clear. It is also at most |S|, and the inverse of the
+    smallest at most |W|^2, in the Frobenius norm; that is a proof. Where it is not sharp enough, both
+    are estimated, and have to clear the cut-off by more.
     """
     c = s.shape[-1]
     trace = np.trace(s, axis1=1, axis2=2)
@@ -269,13 +271,14 @@ def whiten(s: Array, rtol: Array, eps: float, least: float = 0.0) -> Whitening:
     cut = np.broadcast_to(np.maximum(rtol, c * np.finfo(s.dtype).eps), len(s))
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
         w = scratch("W", s.shape, s.dtype)
-        _invert_lower(_cholesky(s), w)
-        log_pdet = -2 * np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
-        size, inverse_norm = _norm(s), _norm(w) ** 2
-        proven = size * cut * _MARGIN < np.maximum(least, 1 / inverse_norm)
-        if (open_ := np.flatnonzero(~proven & (inverse_norm < np.inf))).size:
-            condition = _estimate(s[open_]) * _estimate(w[open_]) ** 2
-            proven[open_] = condition * cut[open_] * _WIDE_MARGIN < 1
+        lower = scratch("L", s.shape, s.dtype)
+        for part in _blocks.pieces(len(s), 2 * c * c * s.itemsize):
+            lower[part] = _cholesky(s[part])
+        _invert_lower(lower, w)
+        log_pdet = -2 * np.log(-np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
+        proven = (trace * cut * _MARGIN < least) & np.isfinite(log_pdet)
+        if not proven.all():
+            proven |= _definite(s, w, cut, least)
     rank = np.full(len(s), c)
     unproven = np.flatnonzero(~proven)
     if unproven.size:
@@ -287,6 +290,16 @@ def whiten(s: Array, rtol: Array, eps: float, least: float = 0.0) -> Whitening:
         rank[unproven] = keep.sum(axis=1)
         log_pdet[unproven] = np.log(np.where(keep, values, 1)).sum(axis=1, dtype=np.float64)
     return Whitening(w, rank, log_pdet)
+
+
+def _definite(s: Array, w: Array, cut: Array, least: float) -> Array:
+    """Return where all eigenvalues of S are proven or estimated to clear the cut-off, with W^T W = S^-1."""
+    size, inverse_norm = _norm(s) * cut, _norm(w) ** 2
+    clear = np.asarray(size * _MARGIN < np.maximum(least, 1 / inverse_norm))
+    if (open_ := np.flatnonzero(~clear & (inverse_norm < np.inf))).size:
+        condition = _estimate(s[open_]) * _estimate(w[open_]) ** 2
+        clear[open_] = condition * cut[open_] * _WIDE_MARGIN < 1
+    return clear
 
 
 def self_product(w: Array) -> Array:
@@ -373,63 +386,78 @@ def _cholesky(s: Array) -> Array:
 
 
 def _invert_lower(a: Array, w: Array) -> None:
-    """Write the inverses of lower triangular matrices ``(..., C, C)`` into `w`.
+    """Write the negative inverses of lower triangles ``(B, C, C)`` into `w`.
 
-    By halves: [[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]. Halves of one size are
-    inverted together, as one stack: a few long steps, since between short ones threads wait for
-    each other.
+    By halves: -[[A, 0], [B, C]]^-1 = [[A', 0], [C' B A', C']] with A' = -A^-1, C' = -C^-1. All
+    halves of one size are one stack, and the smallest are inverted together: a few long steps, since
+    between short ones threads wait for each other. Halves of an odd size share a row and a column,
+    and agree there: a square on the diagonal of the inverse is the inverse of that square.
     """
-    c = a.shape[-1]
-    if c <= _LEAF:
-        _invert_leaves(a, w)
-        return
-    h = c - c // 2
-    top, bottom = (..., slice(h), slice(h)), (..., slice(h, None), slice(h, None))
-    low, high = (..., slice(h, None), slice(h)), (..., slice(h), slice(h, None))
-    if c == 2 * h:
-        _invert_lower(_halves(a), _halves(w))
-    else:
-        _invert_lower(a[top], w[top])
-        _invert_lower(a[bottom], w[bottom])
-    product = scratch(f"C^-1 B {c}", w[low].shape, w.dtype)
-    _lower_times(w[bottom], a[low], product)
-    np.negative(product, out=product)
-    _times_lower(product, w[top], w[low])
-    w[high] = 0
+    squares, inverses = [a], [w]
+    while (c := squares[-1].shape[-1]) > _LEAF:
+        squares.append(_halves(squares[-1], c - c // 2))
+        inverses.append(_halves(inverses[-1], c - c // 2))
+    leaves = _inverted_leaves(squares.pop())
+    for part in _blocks.pieces(len(a), 2 * a.nbytes // len(a)):
+        w[part] = 0
+        inverses[-1][part] = leaves[part]
+        for square, inverse in zip(squares[::-1], inverses[-2::-1], strict=True):
+            _join(square[part], inverse[part])
 
 
-def _halves(a: Array) -> Array:
-    """View the two halves on the diagonals of ``(..., 2 H, 2 H)`` as one stack, ``(..., 2, H, H)``."""
-    h = a.shape[-1] // 2
+def _join(a: Array, w: Array) -> None:
+    """Write C' B A' between the halves of an inverse; see `_invert_lower`."""
+    h = a.shape[-1] - a.shape[-1] // 2
+    below = a[..., h:, :h]
+    product = scratch("C' B", below.shape, w.dtype)
+    _lower_times(w[..., h:, h:], below, product)
+    _times_lower(product, w[..., :h, :h], w[..., h:, :h])
+
+
+def _halves(a: Array, h: int) -> Array:
+    """View the first and last H x H on the diagonals of ``(..., C, C)`` as one stack, ``(..., 2, H, H)``."""
     *stack, row, column = a.strides
-    strides = (*stack, h * (row + column), row, column)
+    strides = (*stack, (a.shape[-1] - h) * (row + column), row, column)
     return np.lib.stride_tricks.as_strided(a, (*a.shape[:-2], 2, h, h), strides)
 
 
+def _strips(c: int) -> list[tuple[int, int]]:
+    """Cut the rows of a triangle so that a product may leave out most of its zeros."""
+    count = max(1, min(4, c // _STRIP))
+    return list(pairwise(c * i // count for i in range(count + 1)))
+
+
 def _lower_times(t: Array, a: Array, out: Array) -> None:
-    """Write T A; of a large triangle T the zeros, a quarter of the work, are left out."""
-    h = t.shape[-1] // 2 if t.shape[-1] >= _LARGE else 0
-    np.matmul(t[..., :h, :h], a[..., :h, :], out=out[..., :h, :])
-    np.matmul(t[..., h:, :], a, out=out[..., h:, :])
+    """Write T A for lower triangles T."""
+    for i, j in _strips(t.shape[-1]):
+        np.matmul(t[..., i:j, :j], a[..., :j, :], out=out[..., i:j, :])
 
 
 def _times_lower(a: Array, t: Array, out: Array) -> None:
-    """Write A T in the same way."""
-    h = t.shape[-1] // 2 if t.shape[-1] >= _LARGE else 0
-    np.matmul(a, t[..., :, :h], out=out[..., :, :h])
-    np.matmul(a[..., :, h:], t[..., h:, h:], out=out[..., :, h:])
+    """Write A T for lower triangles T."""
+    for i, j in _strips(t.shape[-1]):
+        np.matmul(a[..., :, i:], t[..., i:, i:j], out=out[..., :, i:j])
 
 
-def _invert_leaves(a: Array, w: Array) -> None:
-    """Write inverses of small lower triangles by elimination in [A | I], elementwise over all."""
-    a = np.ascontiguousarray(np.moveaxis(a, (-2, -1), (0, 1)))
-    g = np.zeros_like(a)
-    i = np.arange(len(a))
-    g[i, i] = 1
-    for j in i:
-        g[j, : j + 1] /= a[j, j]
-        g[j + 1 :, : j + 1] -= a[j + 1 :, j, None] * g[j, : j + 1]
-    w[...] = np.moveaxis(g, (0, 1), (-2, -1))
+def _inverted_leaves(a: Array) -> Array:
+    """Return negative inverses of small triangles by elimination in [A | -I], elementwise over all."""
+    c, n = a.shape[-1], math.prod(a.shape[:-2])
+    result = scratch("leaves", a.shape, a.dtype)
+    result[...] = a
+    leaves = result.reshape(n, c, c)
+    t = scratch("leaves turned", (c, c, n), a.dtype)
+    t[...] = np.moveaxis(leaves, 0, -1)
+    g = scratch("inverse leaves", (c, c, n), a.dtype)
+    g[...] = -np.eye(c)[:, :, None]
+    for j in range(c):
+        row = g[j, : j + 1]
+        row /= t[j, j]
+        product = scratch("leaf product", (c - j - 1, j + 1, n), a.dtype)
+        np.multiply(t[j + 1 :, j, None], row, out=product)
+        below = g[j + 1 :, : j + 1]
+        below -= product
+    leaves[...] = np.moveaxis(g, -1, 0)
+    return result
 
 
 def _square(name: str, value: ArrayLike) -> Array:
