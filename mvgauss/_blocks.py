@@ -303,6 +303,7 @@ def over_stack(
     operands: Iterable[tuple[Array, int]],
     outputs: Iterable[Array],
     *,
+    into: Iterable[Array] = (),
     item_bytes: int,
     least: int = 1,
     n_jobs: int | None = None,
@@ -313,12 +314,13 @@ def over_stack(
     Parameters
     ----------
     kernel : callable
-        Takes one block of each operand, shape ``(block, *core)``, gives one of each output.
+        Takes one block of each operand, shape ``(block, *core)``, and of each array of `into`, which
+        it writes; gives one of each output.
     stack : tuple of int
         The shape of the stack, to which the operands' leading axes broadcast.
     operands : iterable of (array, int)
         The operands, each with the number of its core axes.
-    outputs : iterable of array
+    outputs, into : iterable of array
         Arrays of shape ``(*stack, *core)`` whose stack axes can be viewed as one.
     item_bytes : int
         What the kernel works on for one item of the stack.
@@ -329,12 +331,16 @@ def over_stack(
     """
     length = math.prod(stack)
     read = [_reader(a, core, stack) for a, core in operands]
-    write = [collapsed(out, len(stack), writeable=True) for out in outputs]
+    write = [_writer(out, len(stack)) for out in outputs]
+    filled = [_writer(out, len(stack)) for out in into]
+
+    def answers_of(part: slice) -> tuple[Array, ...]:
+        return kernel(*(take(part) for take in read), *(out[part] for out in filled))
 
     def first_bad(error: _checks.BadItem, part: slice) -> _checks.BadItem:
         while error.item:  # an item before it may be refused for another reason
             try:
-                kernel(*(take(slice(part.start, part.start + error.item)) for take in read))
+                answers_of(slice(part.start, part.start + error.item))
             except _checks.BadItem as earlier:
                 error = earlier
             else:
@@ -343,11 +349,10 @@ def over_stack(
 
     def task(part: slice) -> None:
         try:
-            answers = kernel(*(take(part) for take in read))
+            answers = answers_of(part)
         except _checks.BadItem as error:
             raise first_bad(error, part).at(part.start, stack) from None
         for out, answer in zip(write, answers, strict=True):
-            assert out is not None
             out[part] = answer
 
     memory = _scratch_memory()  # for a walk in this thread
@@ -373,6 +378,13 @@ def _reader(a: Array, core: int, stack: tuple[int, ...]) -> Callable[[slice], Ar
     if flat is not None:
         return lambda part: flat[part]
     return lambda part: full[np.unravel_index(np.arange(part.start, part.stop), stack)]
+
+
+def _writer(out: Array, axes: int) -> Array:
+    """View the leading axes of a result as one."""
+    flat = collapsed(out, axes, writeable=True)
+    assert flat is not None
+    return flat
 
 
 def collapsed(a: Array, axes: int, *, writeable: bool = False) -> Array | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from mvgauss import _blocks, _checks, _moments, _scores, _shrinkage, _whitening
+from mvgauss._blocks import scratch
 from mvgauss._checks import Array
 from mvgauss._moments import Moments
 from mvgauss._scores import Law
@@ -172,7 +173,8 @@ class Fitted:
         def kernel(x: Array, *rest: Array) -> tuple[Array, ...]:
             w, old = rest[: len(given)], rest[len(given) :]
             with np.errstate(all="ignore"):
-                m = _moments.of_block(x, *w, dtype=working, fourth=fourth)
+                scatter = scratch("scatter", (len(x), c, c), working)
+                m = _moments.of_block(x, *w, out=scatter, fourth=fourth)
                 if base is not None:
                     m = base.moments(*old)._absorb(m)
             refuse_not_finite(np.diagonal(m.scatter, axis1=1, axis2=2))

@@ -117,17 +117,24 @@ class Moments:
             np.empty(shape, _real(result)),
             np.empty(shape, _real(result)),
             np.empty((*shape, c), result),
-            np.empty((*shape, c, c), result),
+            np.empty((*shape, c, c), _working(result)),
         )
-        outputs = (whole.sum_weights, whole.sum_squared_weights, whole.mean, whole.scatter)
+        outputs = (whole.sum_weights, whole.sum_squared_weights, whole.mean)
 
-        def kernel(x: Array, *w: Array) -> tuple[Array, ...]:
-            part = of_block(x, *w, dtype=_working(result))
-            return part.sum_weights, part.sum_squared_weights, part.mean, part.scatter
+        def kernel(x: Array, *rest: Array) -> tuple[Array, ...]:
+            *w, scatter = rest
+            part = of_block(x, *w, out=scatter)
+            return part.sum_weights, part.sum_squared_weights, part.mean
 
         _blocks.over_stack(
-            kernel, shape, _operands(x, weights), outputs, item_bytes=_item_bytes(n, c, result)
+            kernel,
+            shape,
+            _operands(x, weights),
+            outputs,
+            into=[whole.scatter],
+            item_bytes=_item_bytes(n, c, result),
         )
+        whole.scatter = whole.scatter.astype(result, copy=False)
         self.__dict__.update(whole.__dict__)
 
     @classmethod
@@ -239,7 +246,7 @@ class Moments:
         """
         divisor = self.divisor(_ddof(bias, ddof))
         _warn_without_freedom(divisor)
-        return _over(self.scatter, divisor)
+        return _over(self.scatter, divisor, np.empty_like(self.scatter))
 
     def divisor(self, ddof: float = 1.0) -> Array:
         """Return W - ddof V/W, what the scatter is divided by.
@@ -354,18 +361,21 @@ def cov(
     given = _checks.array("observations", observations, complex_ok=True)
     x, weights, result = _door(given, rowvar, aweights, fweights, dtype)
     *stack, n, c = x.shape
-    out = np.empty((*stack, c, c), result)
+    out = np.empty((*stack, c, c), _working(result))
     if out.size:
         total, squared = (w.sum(axis=-1) for w in weights or [np.ones(n), np.ones(n)])
         _warn_without_freedom(_divisor(total, squared, ddof))
 
-    def kernel(x: Array, *w: Array) -> tuple[Array]:
-        m = of_block(x, *w, dtype=_working(result))
-        return (_over(m.scatter, m.divisor(ddof)),)
+    def kernel(x: Array, *rest: Array) -> tuple[()]:
+        *w, s = rest
+        m = of_block(x, *w, out=s)
+        _over(m.scatter, m.divisor(ddof), s)
+        return ()
 
     _blocks.over_stack(
-        kernel, tuple(stack), _operands(x, weights), [out], item_bytes=_item_bytes(n, c, result)
+        kernel, tuple(stack), _operands(x, weights), [], into=[out], item_bytes=_item_bytes(n, c, result)
     )
+    out = out.astype(result, copy=False)
     return out.reshape(()) if given.ndim <= 2 and c == 1 else out
 
 
@@ -375,28 +385,22 @@ def _warn_without_freedom(divisor: Array) -> None:
         warnings.warn("Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=3)
 
 
-def _over(scatter: Array, divisor: Array) -> Array:
-    """Return scatter / divisor; the parts of a complex one apart, which keeps it Hermitian."""
+def _over(scatter: Array, divisor: Array, out: Array) -> Array:
+    """Write scatter / divisor; the parts of a complex one apart, which keeps it Hermitian."""
     divisor = np.maximum(divisor, 0).astype(scatter.real.dtype)[..., None, None]
-    if scatter.dtype.kind != "c":
-        return np.asarray(scatter / divisor)
-    result = np.empty_like(scatter)
-    result.real = scatter.real / divisor
-    result.imag = scatter.imag / divisor
-    return result
+    np.divide(scatter.real, divisor, out=out.real)
+    if scatter.dtype.kind == "c":
+        np.divide(scatter.imag, divisor, out=out.imag)
+    return out
 
 
-def of_block(
-    x: Array, *weights: Array, dtype: Any, out: Array | None = None, fourth: bool = False
-) -> Moments:
+def of_block(x: Array, *weights: Array, out: Array, fourth: bool = False) -> Moments:
     """Return the moments of one block: ``(B, N, C)`` observations, ``(B, N)`` weights w and w a, or none.
 
-    The scatter is in `out`, or in scratch memory. With `fourth`, for observations without weights,
-    also the third and fourth.
+    Computed in the dtype of `out`, which becomes the scatter. With `fourth`, for observations without
+    weights, also the third and fourth.
     """
     b, n, c = x.shape
-    if out is None:
-        out = scratch("scatter", (b, c, c), dtype)
     # half a block, to stay in a core's own cache
     pieces = _blocks.slices(b, 2 * n * c * out.itemsize, least=NEIGHBOURS)
     if len(pieces) <= 1:

@@ -122,7 +122,7 @@ def pinv(
         w = whiten(symmetric("covariance", block, eps), tolerance, eps)
         return self_product(w.factor), w.rank
 
-    _blocks.over_stack(kernel, stack, [(s, 2), (tolerance, 0)], [inverse, rank], item_bytes=4 * c * c * 8)
+    _blocks.over_stack(kernel, stack, [(s, 2), (tolerance, 0)], [inverse, rank], item_bytes=2 * c * c * 8)
     return (inverse, rank) if return_rank else inverse
 
 
