@@ -32,7 +32,7 @@ from mvgauss._checks import Array
 T = TypeVar("T")
 
 BLOCK_BYTES = 4 << 20  #: what one block works on: some MB, to stay in the caches beside others
-PIECE_BYTES = 1 << 20  #: what one step of a block works on, if steps can: a core's own cache
+PIECE_BYTES = 3 << 20  #: what one step of a block works on, where that pays: near a core's own cache
 
 
 def slices(length: int, item_bytes: int, *, least: int = 1, size: int | None = None) -> list[slice]:

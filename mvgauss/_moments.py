@@ -401,8 +401,7 @@ def of_block(x: Array, *weights: Array, out: Array, fourth: bool = False) -> Mom
     weights, also the third and fourth.
     """
     b, n, c = x.shape
-    # half a block, to stay in a core's own cache
-    pieces = _blocks.slices(b, 2 * n * c * out.itemsize, least=NEIGHBOURS)
+    pieces = _blocks.pieces(b, n * c * out.itemsize, least=NEIGHBOURS)
     if len(pieces) <= 1:
         return _of_piece(x, weights, out, fourth)
     parts = [_of_piece(x[i], [w[i] for w in weights], out[i], fourth) for i in pieces]
@@ -420,7 +419,7 @@ def _of_piece(x: Array, weights: Sequence[Array], out: Array, fourth: bool) -> M
     """Return the moments of some items; samples too long for the caches are taken in runs of rows."""
     b, n, c = x.shape
     row_bytes = b * c * out.itemsize
-    # half a block again; but a scatter to add costs as much as some rows
+    # half a block, to stay in a core's own cache; but a scatter to add costs as much as some rows
     least = min(2 * c, max(1, 4 * _blocks.BLOCK_BYTES // max(1, row_bytes)))
     runs = _blocks.slices(n, 2 * row_bytes, least=least)
     if len(runs) <= 1:

@@ -30,7 +30,7 @@ _WIDE_MARGIN = 12.0
 _LEAF = 13
 
 #: The least rows of a triangle that are multiplied apart, to leave out the zeros beside them.
-_STRIP = 25
+_STRIP = 30
 
 
 class Whitening(NamedTuple):
@@ -271,10 +271,7 @@ def whiten(s: Array, rtol: Array, eps: float, least: float = 0.0) -> Whitening:
     cut = np.broadcast_to(np.maximum(rtol, c * np.finfo(s.dtype).eps), len(s))
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
         w = scratch("W", s.shape, s.dtype)
-        lower = scratch("L", s.shape, s.dtype)
-        for part in _blocks.pieces(len(s), 2 * c * c * s.itemsize):
-            lower[part] = _cholesky(s[part])
-        _invert_lower(lower, w)
+        _invert_root(s, w)
         log_pdet = -2 * np.log(-np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
         proven = (trace * cut * _MARGIN < least) & np.isfinite(log_pdet)
         if not proven.all():
@@ -385,40 +382,52 @@ def _cholesky(s: Array) -> Array:
         return np.concatenate([_cholesky(s[:h]), _cholesky(s[h:])]) if h else np.full_like(s, np.nan)
 
 
-def _invert_lower(a: Array, w: Array) -> None:
-    """Write the negative inverses of lower triangles ``(B, C, C)`` into `w`.
+def _invert_root(s: Array, w: Array) -> None:
+    """Write W = -L^-1 of covariances S = L L^T ``(B, C, C)``; NaN where one is not positive definite.
 
     By halves: -[[A, 0], [B, C]]^-1 = [[A', 0], [C' B A', C']] with A' = -A^-1, C' = -C^-1. All
     halves of one size are one stack, and the smallest are inverted together: a few long steps, since
-    between short ones threads wait for each other. Halves of an odd size share a row and a column,
-    and agree there: a square on the diagonal of the inverse is the inverse of that square.
+    between short ones threads wait for each other.
     """
-    squares, inverses = [a], [w]
-    while (c := squares[-1].shape[-1]) > _LEAF:
-        squares.append(_halves(squares[-1], c - c // 2))
-        inverses.append(_halves(inverses[-1], c - c // 2))
-    leaves = _inverted_leaves(squares.pop())
-    for part in _blocks.pieces(len(a), 2 * a.nbytes // len(a)):
+    parts = _blocks.pieces(len(s), 2 * s.nbytes // max(1, len(s)))
+    roots = [_squares(_cholesky(s[part])) for part in parts]
+    inverses = [_squares(w[part]) for part in parts]
+    leaves = scratch("leaves", (len(s), *inverses[0][-1].shape[1:]), s.dtype)
+    for part, root in zip(parts, roots, strict=True):
+        leaves[part] = root.pop()
+    _invert_leaves(leaves)
+    for part, root, inverse in zip(parts, roots, inverses, strict=True):
         w[part] = 0
-        inverses[-1][part] = leaves[part]
-        for square, inverse in zip(squares[::-1], inverses[-2::-1], strict=True):
-            _join(square[part], inverse[part])
+        inverse.pop()[...] = leaves[part]
+        while root:
+            _join(root.pop(), inverse.pop())
+
+
+def _squares(a: Array) -> list[Array]:
+    """View the squares on the diagonals of ``(B, C, C)``: all, both halves, halves of halves, and so on.
+
+    Halves of an odd size share a row and a column. In an inverse of a triangle they agree there: a
+    square on its diagonal is the inverse of that square.
+    """
+    views = [a]
+    size, row, column = a.strides
+    stack: tuple[int, ...] = (len(a),)
+    strides: tuple[int, ...] = (size,)
+    c = a.shape[-1]
+    while c > _LEAF:
+        h = c - c // 2
+        stack, strides, c = (*stack, 2), (*strides, (c - h) * (row + column)), h
+        views.append(np.ndarray((*stack, h, h), a.dtype, a, 0, (*strides, row, column)))
+    return views
 
 
 def _join(a: Array, w: Array) -> None:
-    """Write C' B A' between the halves of an inverse; see `_invert_lower`."""
+    """Write C' B A' between the halves of an inverse; see `_invert_root`."""
     h = a.shape[-1] - a.shape[-1] // 2
     below = a[..., h:, :h]
     product = scratch("C' B", below.shape, w.dtype)
     _lower_times(w[..., h:, h:], below, product)
     _times_lower(product, w[..., :h, :h], w[..., h:, :h])
-
-
-def _halves(a: Array, h: int) -> Array:
-    """View the first and last H x H on the diagonals of ``(..., C, C)`` as one stack, ``(..., 2, H, H)``."""
-    *stack, row, column = a.strides
-    strides = (*stack, (a.shape[-1] - h) * (row + column), row, column)
-    return np.lib.stride_tricks.as_strided(a, (*a.shape[:-2], 2, h, h), strides)
 
 
 def _strips(c: int) -> list[tuple[int, int]]:
@@ -439,12 +448,10 @@ def _times_lower(a: Array, t: Array, out: Array) -> None:
         np.matmul(a[..., :, i:], t[..., i:, i:j], out=out[..., :, i:j])
 
 
-def _inverted_leaves(a: Array) -> Array:
-    """Return negative inverses of small triangles by elimination in [A | -I], elementwise over all."""
+def _invert_leaves(a: Array) -> None:
+    """Replace small triangles by their negative inverses: elimination in [A | -I], elementwise over all."""
     c, n = a.shape[-1], math.prod(a.shape[:-2])
-    result = scratch("leaves", a.shape, a.dtype)
-    result[...] = a
-    leaves = result.reshape(n, c, c)
+    leaves = a.reshape(n, c, c)
     t = scratch("leaves turned", (c, c, n), a.dtype)
     t[...] = np.moveaxis(leaves, 0, -1)
     g = scratch("inverse leaves", (c, c, n), a.dtype)
@@ -457,7 +464,6 @@ def _inverted_leaves(a: Array) -> Array:
         below = g[j + 1 :, : j + 1]
         below -= product
     leaves[...] = np.moveaxis(g, -1, 0)
-    return result
 
 
 def _square(name: str, value: ArrayLike) -> Array:
