@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from mvgauss import _blocks, _checks, _moments, _scores, _shrinkage, _whitening
+from mvgauss import _blocks, _checks, _moments, _scores, _shrinkage, _triangles, _whitening
 from mvgauss._blocks import scratch
 from mvgauss._checks import Array
 from mvgauss._moments import Moments
@@ -244,7 +244,7 @@ class Fitted:
             self.sum_weights * ones,
             self.sum_squared_weights * ones,
             mean,
-            _moments.unpack(scatter, c),
+            _triangles.unpack(scatter, c),
         )
         if fourth:
             m.third, m.fourth = fourth
@@ -505,7 +505,7 @@ class Fitted:
         equal = not rho and (not how.reg_covar or np.ptp(divisor) == 0)
 
         def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array, ...]:
-            m = _moments.unpack(scatter, c)
+            m = _triangles.unpack(scatter, c)
             i = np.arange(c)
             spread = m[:, i, i].sum(axis=1)[:, None]
             if equal:
@@ -593,7 +593,7 @@ class Fitted:
         n = self.n_samples
 
         def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array, Array]:
-            m = _moments.unpack(scatter, c)
+            m = _triangles.unpack(scatter, c)
             m /= n
             eps = float(np.finfo(m.dtype).eps)
             w = _whitening.whiten(m, np.asarray(c * eps), eps)
@@ -627,7 +627,7 @@ class Fitted:
     def _answers(self, m: Moments) -> tuple[Array, ...]:
         """Return what is kept of a block's moments, and the factors if this model is to have them."""
         fourth = () if m.third is None or m.fourth is None else (m.third, m.fourth)
-        kept = (m.mean, _moments.pack(m.scatter), *fourth)
+        kept = (m.mean, _triangles.pack(m.scatter), *fourth)
         return kept if self.factors is None else (*kept, *self._factored(m))
 
     def _factored(self, m: Moments) -> Factors:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
@@ -516,30 +516,6 @@ def _self_product(z: Array, out: Array | None = None) -> Array:
     result.real = np.matmul(a.swapaxes(-1, -2), a) + np.matmul(b.swapaxes(-1, -2), b)
     result.imag = cross - cross.swapaxes(-1, -2)
     return result
-
-
-@lru_cache
-def _triangle(c: int) -> tuple[Array, Array]:
-    """Return where the lower triangle lies in a flat matrix, and each entry in a flat triangle."""
-    rows, columns = np.tril_indices(c)
-    place = np.empty((c, c), np.intp)
-    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    return rows * c + columns, place.ravel()
-
-
-def pack(s: Array) -> Array:
-    """Return the lower triangles, ``(..., C(C+1)/2)``, of symmetric matrices: half the memory."""
-    c = s.shape[-1]
-    place = _triangle(c)[0]
-    out = scratch("triangle", (*s.shape[:-2], len(place)), s.dtype)
-    return s.reshape(*s.shape[:-2], c * c).take(place, axis=-1, out=out, mode="clip")
-
-
-def unpack(triangle: Array, c: int) -> Array:
-    """Return the symmetric matrices, ``(..., C, C)``, of lower triangles."""
-    out = scratch("square", (*triangle.shape[:-1], c * c), triangle.dtype)
-    triangle.take(_triangle(c)[1], axis=-1, out=out, mode="clip")
-    return out.reshape(*triangle.shape[:-1], c, c)
 
 
 def _door(

@@ -8,13 +8,12 @@ rank and log pseudo-determinant belong to the same W, so they always agree.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _blocks, _checks
+from mvgauss import _blocks, _checks, _triangles
 from mvgauss._blocks import scratch
 from mvgauss._checks import Array
 
@@ -25,12 +24,6 @@ _MARGIN = 3.0
 
 #: The same where the eigenvalues are estimated: the estimate may be low by a small factor.
 _WIDE_MARGIN = 12.0
-
-#: Triangles of up to this size are inverted elementwise over the stack, larger ones by halves.
-_LEAF = 13
-
-#: The least rows of a triangle that are multiplied apart, to leave out the zeros beside them.
-_STRIP = 30
 
 
 class Whitening(NamedTuple):
@@ -271,7 +264,7 @@ def whiten(s: Array, rtol: Array, eps: float, least: float = 0.0) -> Whitening:
     cut = np.broadcast_to(np.maximum(rtol, c * np.finfo(s.dtype).eps), len(s))
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
         w = scratch("W", s.shape, s.dtype)
-        _invert_root(s, w)
+        _triangles.invert_root(s, w)
         log_pdet = -2 * np.log(-np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
         proven = (trace * cut * _MARGIN < least) & np.isfinite(log_pdet)
         if not proven.all():
@@ -331,7 +324,7 @@ def symmetric(name: str, s: Array, eps: float) -> Array:
 
 def _root(p: Array, eps: float) -> Array:
     """Return U with U^T U = P for a block of positive semi-definite matrices."""
-    root = _cholesky(p).swapaxes(1, 2)
+    root = _triangles.cholesky(p).swapaxes(1, 2)
     failed = np.flatnonzero(np.isnan(root[:, :1, :1]))
     if failed.size:
         values, vectors = np.linalg.eigh(p[failed])
@@ -368,102 +361,6 @@ def _largest(name: str, values: Array, items: Array, eps: float) -> Array:
         low = f"the eigenvalue {values[first, 0]:.3g}"
         raise _checks.BadItem(int(items[first]), name, "positive semi-definite matrices", low)
     return top
-
-
-def _cholesky(s: Array) -> Array:
-    """Return the Cholesky factors of a block; NaN where a matrix is not positive definite.
-
-    LAPACK's answer for a stack is all or nothing, so a stack that fails is tried in halves.
-    """
-    try:
-        return np.linalg.cholesky(s)
-    except np.linalg.LinAlgError:
-        h = len(s) // 2
-        return np.concatenate([_cholesky(s[:h]), _cholesky(s[h:])]) if h else np.full_like(s, np.nan)
-
-
-def _invert_root(s: Array, w: Array) -> None:
-    """Write W = -L^-1 of covariances S = L L^T ``(B, C, C)``; NaN where one is not positive definite.
-
-    By halves: -[[A, 0], [B, C]]^-1 = [[A', 0], [C' B A', C']] with A' = -A^-1, C' = -C^-1. All
-    halves of one size are one stack, and the smallest are inverted together: a few long steps, since
-    between short ones threads wait for each other.
-    """
-    parts = _blocks.pieces(len(s), 2 * s.nbytes // max(1, len(s)))
-    roots = [_squares(_cholesky(s[part])) for part in parts]
-    inverses = [_squares(w[part]) for part in parts]
-    leaves = scratch("leaves", (len(s), *inverses[0][-1].shape[1:]), s.dtype)
-    for part, root in zip(parts, roots, strict=True):
-        leaves[part] = root.pop()
-    _invert_leaves(leaves)
-    for part, root, inverse in zip(parts, roots, inverses, strict=True):
-        w[part] = 0
-        inverse.pop()[...] = leaves[part]
-        while root:
-            _join(root.pop(), inverse.pop())
-
-
-def _squares(a: Array) -> list[Array]:
-    """View the squares on the diagonals of ``(B, C, C)``: all, both halves, halves of halves, and so on.
-
-    Halves of an odd size share a row and a column. In an inverse of a triangle they agree there: a
-    square on its diagonal is the inverse of that square.
-    """
-    views = [a]
-    size, row, column = a.strides
-    stack: tuple[int, ...] = (len(a),)
-    strides: tuple[int, ...] = (size,)
-    c = a.shape[-1]
-    while c > _LEAF:
-        h = c - c // 2
-        stack, strides, c = (*stack, 2), (*strides, (c - h) * (row + column)), h
-        views.append(np.ndarray((*stack, h, h), a.dtype, a, 0, (*strides, row, column)))
-    return views
-
-
-def _join(a: Array, w: Array) -> None:
-    """Write C' B A' between the halves of an inverse; see `_invert_root`."""
-    h = a.shape[-1] - a.shape[-1] // 2
-    below = a[..., h:, :h]
-    product = scratch("C' B", below.shape, w.dtype)
-    _lower_times(w[..., h:, h:], below, product)
-    _times_lower(product, w[..., :h, :h], w[..., h:, :h])
-
-
-def _strips(c: int) -> list[tuple[int, int]]:
-    """Cut the rows of a triangle so that a product may leave out most of its zeros."""
-    count = max(1, min(4, c // _STRIP))
-    return list(pairwise(c * i // count for i in range(count + 1)))
-
-
-def _lower_times(t: Array, a: Array, out: Array) -> None:
-    """Write T A for lower triangles T."""
-    for i, j in _strips(t.shape[-1]):
-        np.matmul(t[..., i:j, :j], a[..., :j, :], out=out[..., i:j, :])
-
-
-def _times_lower(a: Array, t: Array, out: Array) -> None:
-    """Write A T for lower triangles T."""
-    for i, j in _strips(t.shape[-1]):
-        np.matmul(a[..., :, i:], t[..., i:, i:j], out=out[..., :, i:j])
-
-
-def _invert_leaves(a: Array) -> None:
-    """Replace small triangles by their negative inverses: elimination in [A | -I], elementwise over all."""
-    c, n = a.shape[-1], math.prod(a.shape[:-2])
-    leaves = a.reshape(n, c, c)
-    t = scratch("leaves turned", (c, c, n), a.dtype)
-    t[...] = np.moveaxis(leaves, 0, -1)
-    g = scratch("inverse leaves", (c, c, n), a.dtype)
-    g[...] = -np.eye(c)[:, :, None]
-    for j in range(c):
-        row = g[j, : j + 1]
-        row /= t[j, j]
-        product = scratch("leaf product", (c - j - 1, j + 1, n), a.dtype)
-        np.multiply(t[j + 1 :, j, None], row, out=product)
-        below = g[j + 1 :, : j + 1]
-        below -= product
-    leaves[...] = np.moveaxis(g, -1, 0)
 
 
 def _square(name: str, value: ArrayLike) -> Array:

@@ -10,6 +10,8 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves the oracles out of reach
 pytest.register_assert_rewrite("oracles", "common")
 
+from common import blocks_of  # noqa: E402
+
 settings.register_profile("mvgauss", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.load_profile("mvgauss")
 
@@ -21,6 +23,7 @@ def rng():
 
 
 @pytest.fixture(params=[1, 4096, 4 << 20], ids=["tiny blocks", "small blocks", "large blocks"])
-def any_blocks(request, monkeypatch):
-    """Run a test with one item, some, and all items of a stack in a block."""
-    monkeypatch.setattr("mvgauss._blocks.BLOCK_BYTES", request.param)
+def any_blocks(request):
+    """Run a test with one item, some, and all items of a stack in a block, and blocks in pieces."""
+    with blocks_of(request.param):
+        yield

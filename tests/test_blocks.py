@@ -1,8 +1,10 @@
 """How a long stack is walked: every item once, in order, whatever the blocks and threads."""
 
+import gc
 import os
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -56,6 +58,56 @@ def test_the_first_failure_stops_the_walk_and_comes_through(n_jobs):
         _blocks.run(task, [slice(i, i + 1) for i in range(200)], n_jobs=n_jobs)
     assert done[:3] == [0, 1, 2]
     assert len(done) < 100
+
+
+def test_of_several_failures_that_of_the_first_part_comes_through():
+    later = threading.Event()
+
+    def task(part):
+        if part.start == 0:
+            assert later.wait(20)
+            raise ValueError("the first part")
+        later.set()
+        raise ValueError("another part")
+
+    with pytest.raises(ValueError, match="the first part"):
+        _blocks.run(task, [slice(i, i + 1) for i in range(9)], n_jobs=2)
+
+
+def test_a_failure_is_gone_when_it_was_handled():
+    class Held:
+        pass
+
+    held = []
+
+    def task(part):
+        mine = Held()
+        held.append(weakref.ref(mine))
+        raise LookupError
+
+    gc.disable()  # what is left in a circle would stay
+    try:
+        with pytest.raises(LookupError):
+            _blocks.run(task, [slice(0, 1), slice(1, 2)], n_jobs=2)
+        assert held
+        assert all(reference() is None for reference in held)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3])
+def test_who_asks_works_too_and_no_thread_stays(n_jobs):
+    before, names = threading.active_count(), set()
+    all_of_them = threading.Barrier(n_jobs, timeout=20)
+
+    def task(_):
+        names.add(threading.current_thread().name)
+        all_of_them.wait()
+
+    _blocks.run(task, [slice(i, i + 1) for i in range(2 * n_jobs)], n_jobs=n_jobs)
+    assert len(names) == n_jobs
+    assert threading.current_thread().name in names
+    assert threading.active_count() == before
 
 
 def test_tasks_run_beside_each_other():

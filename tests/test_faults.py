@@ -233,7 +233,7 @@ def test_a_first_fit_that_fails_leaves_an_unfitted_model(x, error):
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize(
-    "room", ["_moments.of_block", "_whitening.whiten", "_moments.pack", "_shrinkage.estimate"]
+    "room", ["_moments.of_block", "_whitening.whiten", "_triangles.pack", "_shrinkage.estimate"]
 )
 def test_an_exception_in_a_worker_comes_through_and_leaves_the_model_as_it_was(
     rng, monkeypatch, jobs, error, room

@@ -17,7 +17,8 @@ FOLDER = Path(mvgauss.__file__).parent
 FLOORS = [
     {"_checks"},
     {"_blocks", "_embedding", "_files", "_maps", "_scores"},
-    {"_moments", "_whitening"},
+    {"_moments", "_triangles"},
+    {"_whitening"},
     {"_shrinkage"},
     {"_fitted"},
     {"_html"},
@@ -28,7 +29,7 @@ FLOORS = [
 ]
 ROOMS = [room for floor in FLOORS for room in sorted(floor) if (FOLDER / f"{room}.py").is_file()]
 #: Maths rooms know nothing of pictures and files.
-MATHS = ["_moments", "_scores", "_shrinkage", "_whitening"]
+MATHS = ["_moments", "_scores", "_shrinkage", "_triangles", "_whitening"]
 #: Packages besides NumPy, SciPy and the standard library; the optional ones are imported when asked for.
 OUTSIDE = {"_blocks": {"threadpoolctl", "tqdm"}, "_gaussian": {"sklearn"}, "_model": {"sklearn"}}
 

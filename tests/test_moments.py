@@ -80,6 +80,24 @@ def test_the_offset_of_the_data_costs_no_digits(x, offset):
     assert_within(np.atleast_2d(cov(far)), exact_cov(far), cov_bound(far, offset=0))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("offset", [0, 1e4, 6e4])
+def test_single_precision_summed_in_double_is_exact_without_a_shift(rng, dtype, offset, any_blocks):
+    x = frozen(offset + 64 * rng.standard_normal((2, 40, 3)), dtype)
+    m = Moments(x)
+    for item in range(2):
+        want = exact_moments(x[item].astype(np.float64), None, None)
+        assert_within(m.mean[item], np.array(want[2], float), 2 * EPS * np.abs(x[item]).max())
+        assert_within(m.scatter[item], np.array(want[3], float), scatter_bound(x[item].astype(np.float64)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("value", [0.1, 6e4, -3e-6])
+def test_a_constant_of_single_precision_has_a_variance_of_exactly_zero(dtype, value, any_blocks):
+    for n in (2, 3, 7, 1000):
+        assert (cov(np.full((n, 2), value, dtype)) == 0).all()
+
+
 @pytest.mark.parametrize("light", [1e-8, 1e-20])
 @pytest.mark.parametrize("row", [0, 3])
 def test_a_light_outlier_costs_no_digits(rng, light, row):
