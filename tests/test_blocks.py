@@ -2,9 +2,12 @@
 
 import gc
 import os
+import sys
 import threading
 import time
 import weakref
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -132,6 +135,72 @@ def test_a_walk_inside_a_walk_starts_no_threads():
         return {threading.current_thread().name} == set(_blocks.results(inner, [slice(0, 1)] * 4, n_jobs=4))
 
     assert all(_blocks.results(outer, [slice(0, 1)] * 4, n_jobs=2))
+
+
+def test_whoever_works_knows_to_be_inside_a_walk():
+    inside, both = [], threading.Barrier(2, timeout=20)
+
+    def task(_):
+        both.wait()
+        inside.append(_blocks.inside_walk())
+
+    _blocks.run(task, [slice(0, 1), slice(1, 2)], n_jobs=2)
+    assert inside == [True, True]
+    assert not _blocks.inside_walk()
+
+
+class Bar:
+    """What a walk needs of tqdm."""
+
+    made: ClassVar[list["Bar"]] = []
+
+    def __init__(self, total, desc, unit):
+        self.total, self.desc, self.count, self.closed = total, desc, 0, False
+        self.made.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+    def update(self):
+        self.count += 1
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """The bars that a test makes."""
+    monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(auto=SimpleNamespace(tqdm=Bar)))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=Bar))
+    monkeypatch.setattr(Bar, "made", [])
+    return Bar.made
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_bar_counts_every_block(rng, bars, n_jobs):
+    with blocks_of(1):
+        model = MultiVariateGaussian(progress=True, n_jobs=n_jobs).fit(rng.standard_normal((9, 2, 100)))
+        model.mahalanobis(rng.standard_normal((1, 2, 100)))
+    assert len(bars) == 2
+    assert all(bar.closed and bar.count == bar.total > 1 for bar in bars)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_bar_is_closed_after_a_failure(bars, n_jobs):
+    with pytest.raises(ZeroDivisionError):
+        _blocks.run(lambda part: 1 / part.start, [slice(0, 1)] * 5, n_jobs=n_jobs, progress="dividing")
+    (bar,) = bars
+    assert bar.closed
+    assert (bar.desc, bar.total, bar.count) == ("dividing", 5, 0)
+
+
+def test_without_tqdm_a_bar_is_refused_and_nothing_is_fitted(rng, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    model = MultiVariateGaussian(progress=True)
+    with pytest.raises(ImportError, match=r"progress=True: expected the package tqdm.*mvgauss\[progress\]"):
+        model.fit(rng.standard_normal((9, 2, 100)))
+    assert not model.__sklearn_is_fitted__()
 
 
 @pytest.mark.parametrize("fails", [False, True])

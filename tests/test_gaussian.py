@@ -176,6 +176,13 @@ def test_data_far_from_zero_keep_their_digits(rng, offset):
     assert_within(far.mahalanobis(test + offset), want, bound)
 
 
+def test_a_ridge_below_rounding_makes_no_rank(rng):
+    x = rng.standard_normal((40, 2, 64))
+    x[:, 1] = x[:, 0] + 1e-9 * x[:, 1]  # the second eigenvalue, 1e-18, is far below the cut-off
+    assert (MultiVariateGaussian(reg_covar=1e-17).fit(frozen(x)).rank == 1).all()
+    assert (MultiVariateGaussian(reg_covar=1e-9).fit(frozen(x)).rank == 2).all()
+
+
 def test_distances_in_single_precision_do_not_suffer_from_the_offset(rng):
     """The mean is not on the grid of single precision; what it is off by is not lost."""
     train, test = (frozen(rng.standard_normal((n, 4, 3)) + 1000, np.float32) for n in (20, 30))
