@@ -65,9 +65,10 @@ class Moments:
     Notes
     -----
     Each sample is first shifted by one sample of the largest weight, then centred, then multiplied
-    with itself. The shift is exact for data far from zero, so the error of an entry of `scatter` is
-    bounded by a small multiple of :math:`N \epsilon \sqrt{M_{ii} M_{jj}}`, whatever the offset of the
-    data; a constant feature has a scatter of exactly zero.
+    with itself. The shift is exact for data far from zero (single precision without weights needs
+    none, since its sums in double are), so the error of an entry of `scatter` is bounded by a small
+    multiple of :math:`N \epsilon \sqrt{M_{ii} M_{jj}}`, whatever the offset of the data; a constant
+    feature has a scatter of exactly zero.
 
     Merging follows Chan, Golub & LeVeque [1]_: with :math:`\delta = \bar x_2 - \bar x_1`,
 
