@@ -121,8 +121,7 @@ def _keep_freed_memory() -> None:
     glibc takes the largest piece that a program ever freed, up to 32 MB, as what it will need again.
     Without one, some matrices that each block allocates and frees may cost more than their algebra.
     """
-    del_me = np.empty(31 << 20, np.uint8)  # never touched, so no memory is used
-    del del_me
+    np.empty(31 << 20, np.uint8)  # freed at once, and never touched, so no memory is used
 
 
 @cache
@@ -211,7 +210,6 @@ def results(
     threads = _threads(parts, n_jobs)
     # one part alone leaves BLAS its threads: they are what it has, and small ones start at once
     hold = one_blas_thread() if len(parts) > 1 else nullcontext()
-    _keep_freed_memory()
     with hold, _bar(len(parts), progress) as advance:
         if threads == 1:
             context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
@@ -247,6 +245,8 @@ def run(
     As `results`, but nobody waits for the answers in between: threads take the next part themselves.
     Of several exceptions that of the first part comes through.
     """
+    if len(parts) > 1:
+        _keep_freed_memory()
     threads = _threads(parts, n_jobs)
     if threads == 1:
         for _ in results(task, parts, n_jobs=n_jobs, progress=progress):
@@ -272,7 +272,6 @@ def run(
             with lock:
                 advance()
 
-    _keep_freed_memory()
     with (
         one_blas_thread(),
         _bar(len(parts), progress) as advance,
