@@ -18,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -36,11 +36,11 @@ PIECE_BYTES = 3 << 20  #: what one step of a block works on, where that pays: ne
 
 
 def slices(length: int, item_bytes: int, *, least: int = 1, size: int | None = None) -> list[slice]:
-    """Cut ``range(length)`` into slices of about `size` bytes, `BLOCK_BYTES`, of `least` items or more.
+    """Cut ``range(length)`` into slices of about `size` bytes, or about `least` items if that is more.
 
     All are equal but the last: temporary arrays of one size are given the same memory again.
     """
-    step = max(least, (size or BLOCK_BYTES) // max(1, item_bytes))
+    step = max(least, (BLOCK_BYTES if size is None else size) // max(1, item_bytes))
     count = max(1, -(-length // step))
     step = max(1, -(-length // count))
     return [slice(a, min(a + step, length)) for a in range(0, length, step)]
@@ -88,7 +88,9 @@ class _OneBlasThread:
                     self._start()
                 self._holders += 1
                 held = True
-            yield
+            # where this thread owns a limit already, only its own word counts
+            with _controller().limit(limits=1, user_api="blas"):
+                yield
         finally:
             if held:
                 with self._lock:
@@ -110,8 +112,12 @@ class _OneBlasThread:
                 kept.set()
 
         self._keeper = threading.Thread(target=keep, args=(self._release,), name="mvgauss-blas", daemon=True)
-        self._keeper.start()
-        kept.wait()
+        try:
+            self._keeper.start()
+            kept.wait()
+        except BaseException:  # an interrupt: nobody else would end the keeper
+            self._release.set()
+            raise
 
 
 @cache
@@ -119,9 +125,11 @@ def _keep_freed_memory() -> None:
     """Have the C library keep what blocks free for the next ones, instead of giving it back each time.
 
     glibc takes the largest piece that a program ever freed, up to 32 MB, as what it will need again.
-    Without one, some matrices that each block allocates and frees may cost more than their algebra.
+    Without one, some matrices that each block allocates and frees may cost more than their algebra. So
+    a program that has walked once may keep some tens of MB for later.
     """
-    np.empty(31 << 20, np.uint8)  # freed at once, and never touched, so no memory is used
+    with suppress(MemoryError):
+        np.empty(31 << 20, np.uint8)  # freed at once, and never touched, so no memory is used
 
 
 @cache
@@ -243,7 +251,7 @@ def run(
     """Call ``task(part)`` for each part, for what it writes.
 
     As `results`, but nobody waits for the answers in between: threads take the next part themselves.
-    Of several exceptions that of the first part comes through.
+    Of several exceptions an interrupt comes through, else that of the first part.
     """
     if len(parts) > 1:
         _keep_freed_memory()
@@ -253,7 +261,7 @@ def run(
             pass
         return
     left = deque(enumerate(parts))
-    failed: list[tuple[int, BaseException]] = []
+    failed: list[tuple[bool, int, BaseException]] = []
     lock, all_there = threading.Lock(), threading.Event()
 
     def work() -> None:
@@ -265,35 +273,35 @@ def run(
                 return
             try:
                 task(part)
+                with lock:
+                    advance()
             except BaseException as error:  # raised below
-                failed.append((number, error))
+                failed.append((isinstance(error, Exception), number, error))
                 left.clear()
                 return
-            with lock:
-                advance()
 
-    with (
-        one_blas_thread(),
-        _bar(len(parts), progress) as advance,
-        ThreadPoolExecutor(threads - 1, "mvgauss", _start_worker) as pool,
-    ):
-        try:
-            others = [pool.submit(_task_context().run, work) for _ in range(threads - 1)]
-            all_there.set()
-            with _controller().limit(limits=1, user_api="blas"):
-                _task_context().run(work)  # who asks works too: a thread that waits has no CPU of its own
-            for other in others:
-                other.result()
-        finally:
-            left.clear()
-            all_there.set()
-    if failed:
-        first = min(failed, key=lambda entry: entry[0])[1]
-        try:
-            raise first
-        finally:
-            del first  # or the error, its frames and this would hold each other
-            failed.clear()
+    others: list[Future[None]] = []
+    try:
+        with (
+            one_blas_thread(),
+            _bar(len(parts), progress) as advance,
+            ThreadPoolExecutor(threads - 1, "mvgauss", _start_worker) as pool,
+        ):
+            try:
+                others += [pool.submit(_task_context().run, work) for _ in range(threads - 1)]
+                all_there.set()
+                _task_context().run(work)  # who asks works too: one that waits has no CPU of its own
+                while others:
+                    others.pop().result()
+            finally:
+                left.clear()
+                all_there.set()
+        if failed:
+            raise min(failed, key=lambda entry: entry[:2])[2]
+    finally:
+        # or an error, its frames and these would hold each other
+        failed.clear()
+        others.clear()
 
 
 def over_stack(

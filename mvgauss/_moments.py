@@ -118,13 +118,15 @@ class Moments:
             np.empty(shape, _real(result)),
             np.empty(shape, _real(result)),
             np.empty((*shape, c), result),
-            np.empty((*shape, c, c), _working(result)),
+            np.empty((*shape, c, c), result),
         )
         outputs = (whole.sum_weights, whole.sum_squared_weights, whole.mean)
 
         def kernel(x: Array, *rest: Array) -> tuple[Array, ...]:
             *w, scatter = rest
-            part = of_block(x, *w, out=scatter)
+            part = of_block(x, *w, out=_room(scatter))
+            if part.scatter is not scatter:
+                scatter[...] = part.scatter
             return part.sum_weights, part.sum_squared_weights, part.mean
 
         _blocks.over_stack(
@@ -135,7 +137,6 @@ class Moments:
             into=[whole.scatter],
             item_bytes=_item_bytes(n, c, result),
         )
-        whole.scatter = whole.scatter.astype(result, copy=False)
         self.__dict__.update(whole.__dict__)
 
     @classmethod
@@ -362,21 +363,20 @@ def cov(
     given = _checks.array("observations", observations, complex_ok=True)
     x, weights, result = _door(given, rowvar, aweights, fweights, dtype)
     *stack, n, c = x.shape
-    out = np.empty((*stack, c, c), _working(result))
+    out = np.empty((*stack, c, c), result)
     if out.size:
         total, squared = (w.sum(axis=-1) for w in weights or [np.ones(n), np.ones(n)])
         _warn_without_freedom(_divisor(total, squared, ddof))
 
     def kernel(x: Array, *rest: Array) -> tuple[()]:
         *w, s = rest
-        m = of_block(x, *w, out=s)
+        m = of_block(x, *w, out=_room(s))
         _over(m.scatter, m.divisor(ddof), s)
         return ()
 
     _blocks.over_stack(
         kernel, tuple(stack), _operands(x, weights), [], into=[out], item_bytes=_item_bytes(n, c, result)
     )
-    out = out.astype(result, copy=False)
     return out.reshape(()) if given.ndim <= 2 and c == 1 else out
 
 
@@ -389,7 +389,7 @@ def _warn_without_freedom(divisor: Array) -> None:
 def _over(scatter: Array, divisor: Array, out: Array) -> Array:
     """Write scatter / divisor; the parts of a complex one apart, which keeps it Hermitian."""
     divisor = np.maximum(divisor, 0).astype(scatter.real.dtype)[..., None, None]
-    np.divide(scatter.real, divisor, out=out.real)
+    np.divide(scatter.real, divisor, out=out.real, casting="same_kind")
     if scatter.dtype.kind == "c":
         np.divide(scatter.imag, divisor, out=out.imag)
     return out
@@ -420,9 +420,9 @@ def _of_piece(x: Array, weights: Sequence[Array], out: Array, fourth: bool) -> M
     """Return the moments of some items; samples too long for the caches are taken in runs of rows."""
     b, n, c = x.shape
     row_bytes = b * c * out.itemsize
-    # half a block, to stay in a core's own cache; but a scatter to add costs as much as some rows
+    # a scatter to add costs as much as some rows
     least = min(2 * c, max(1, 4 * _blocks.BLOCK_BYTES // max(1, row_bytes)))
-    runs = _blocks.slices(n, 2 * row_bytes, least=least)
+    runs = _blocks.pieces(n, row_bytes, least=least)
     if len(runs) <= 1:
         return _of_run(x, weights, out, fourth)
     reuse = _blocks.inside_walk()  # then one run is taken after the other
@@ -565,9 +565,9 @@ def _real(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.result_type(np.empty(0, dtype).real.dtype, np.float64)
 
 
-def _working(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype to compute in: half is no precision for sums."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+def _room(result: Array) -> Array:
+    """Return where to compute a result: there, but that half is no precision for sums."""
+    return scratch("scatter", result.shape, np.float32) if result.dtype == np.float16 else result
 
 
 def _operands(x: Array, weights: list[Array]) -> list[tuple[Array, int]]:

@@ -52,7 +52,7 @@ def cholesky(s: Array) -> Array:
         return np.linalg.cholesky(s)
     except np.linalg.LinAlgError:
         h = len(s) // 2
-        return np.concatenate([cholesky(s[:h]), cholesky(s[h:])]) if h else np.full_like(s, np.nan)
+        return np.concatenate([cholesky(s[:h]), cholesky(s[h:])]) if h else np.full(s.shape, np.nan, s.dtype)
 
 
 def invert_root(s: Array, w: Array) -> None:
@@ -62,10 +62,11 @@ def invert_root(s: Array, w: Array) -> None:
     halves of one size are one stack, and the smallest are inverted together: a few long steps, since
     between short ones threads wait for each other.
     """
-    parts = _blocks.pieces(len(s), 2 * s.nbytes // max(1, len(s)))
+    c = s.shape[-1]
+    parts = _blocks.pieces(len(s), 2 * c * c * s.itemsize)  # of S and L, or of L and W
     roots = [_squares(cholesky(s[part])) for part in parts]
     inverses = [_squares(w[part]) for part in parts]
-    leaves = scratch("leaves", (len(s), *inverses[0][-1].shape[1:]), s.dtype)
+    leaves = scratch("leaves", _squares(w)[-1].shape, s.dtype)
     for part, root in zip(parts, roots, strict=True):
         leaves[part] = root.pop()
     _invert_leaves(leaves)
@@ -129,10 +130,11 @@ def _invert_leaves(a: Array) -> None:
     t[...] = np.moveaxis(leaves, 0, -1)
     g = scratch("inverse leaves", (c, c, n), a.dtype)
     g[...] = -np.eye(c)[:, :, None]
+    room = scratch("leaf products", (c * c // 4, n), a.dtype)
     for j in range(c):
         row = g[j, : j + 1]
         row /= t[j, j]
-        product = scratch("leaf product", (c - j - 1, j + 1, n), a.dtype)
+        product = room[: (c - j - 1) * (j + 1)].reshape(c - j - 1, j + 1, n)
         np.multiply(t[j + 1 :, j, None], row, out=product)
         below = g[j + 1 :, : j + 1]
         below -= product

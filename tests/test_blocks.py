@@ -18,6 +18,34 @@ from hypothesis import strategies as st
 from mvgauss import MultiVariateGaussian, _blocks, cov, mahalanobis, pinv
 
 
+class Bar:
+    """What a walk needs of tqdm."""
+
+    made: ClassVar[list["Bar"]] = []
+
+    def __init__(self, total, desc, unit):
+        self.total, self.desc, self.count, self.closed = total, desc, 0, False
+        self.made.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.closed = True
+
+    def update(self):
+        self.count += 1
+
+
+@pytest.fixture
+def bars(monkeypatch):
+    """The bars that a test makes."""
+    monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(auto=SimpleNamespace(tqdm=Bar)))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=Bar))
+    monkeypatch.setattr(Bar, "made", [])
+    return Bar.made
+
+
 @given(st.integers(0, 500), st.integers(0, 1 << 24), st.integers(1, 64), st.sampled_from([1, 4096, 4 << 20]))
 def test_slices_cover_a_range_once_and_in_order(length, item_bytes, least, size):
     with blocks_of(size):
@@ -75,6 +103,34 @@ def test_of_several_failures_that_of_the_first_part_comes_through():
 
     with pytest.raises(ValueError, match="the first part"):
         _blocks.run(task, [slice(i, i + 1) for i in range(9)], n_jobs=2)
+
+
+def test_an_interrupt_comes_through_whatever_else_failed():
+    caller, at_work, interrupted = threading.current_thread(), threading.Event(), threading.Event()
+
+    def task(part):
+        if threading.current_thread() is not caller:
+            at_work.set()  # on an earlier part than the one that is interrupted
+            assert interrupted.wait(20)
+            raise ValueError
+        assert at_work.wait(20)
+        if part.start == 2:
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _blocks.run(task, [slice(i, i + 1) for i in range(3)], n_jobs=2)
+
+
+def test_a_bar_that_fails_stops_the_walk(bars, monkeypatch):
+    def update(_):
+        raise ZeroDivisionError
+
+    done = []
+    monkeypatch.setattr(Bar, "update", update)
+    with pytest.raises(ZeroDivisionError):
+        _blocks.run(done.append, [slice(0, 1)] * 50, n_jobs=2, progress="failing")
+    assert len(done) <= 2
 
 
 def test_a_failure_is_gone_when_it_was_handled():
@@ -149,34 +205,6 @@ def test_whoever_works_knows_to_be_inside_a_walk():
     assert not _blocks.inside_walk()
 
 
-class Bar:
-    """What a walk needs of tqdm."""
-
-    made: ClassVar[list["Bar"]] = []
-
-    def __init__(self, total, desc, unit):
-        self.total, self.desc, self.count, self.closed = total, desc, 0, False
-        self.made.append(self)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.closed = True
-
-    def update(self):
-        self.count += 1
-
-
-@pytest.fixture
-def bars(monkeypatch):
-    """The bars that a test makes."""
-    monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(auto=SimpleNamespace(tqdm=Bar)))
-    monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=Bar))
-    monkeypatch.setattr(Bar, "made", [])
-    return Bar.made
-
-
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_bar_counts_every_block(rng, bars, n_jobs):
     with blocks_of(1):
@@ -222,6 +250,40 @@ def test_blas_gets_its_threads_back(fails):
         assert fails
     assert set(seen) <= {1}
     assert threads() == before
+
+
+def test_an_interrupt_while_the_limit_is_set_leaves_no_limit(monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+
+    def threads():
+        return [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout=None):
+            super().wait(timeout)
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            return True
+
+    before = threads()
+    with monkeypatch.context() as patch:
+        patch.setattr("mvgauss._blocks.threading.Event", Interrupted)
+        with pytest.raises(KeyboardInterrupt), _blocks.one_blas_thread():
+            pass
+    deadline = time.monotonic() + 20
+    while threads() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threads() == before
+    assert not any(thread.name == "mvgauss-blas" for thread in threading.enumerate())
+
+
+def test_a_limit_that_the_caller_owns_changes_no_bit(rng):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    x = rng.standard_normal((40, 550, 4, 3))
+    want = MultiVariateGaussian(n_jobs=1).fit(x).inv_covariance
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        for n_jobs in (1, 2, 2, 2):
+            assert (MultiVariateGaussian(n_jobs=n_jobs).fit(x).inv_covariance == want).all()
 
 
 @pytest.mark.parametrize(("n_jobs", "count"), [(1, 1), (7, 7), (-10000, 1)])

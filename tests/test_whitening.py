@@ -51,6 +51,18 @@ def test_the_four_identities_of_moore_and_penrose_hold(stack):
     assert_within(p @ s, (p @ s).swapaxes(-1, -2), bound)
 
 
+@pytest.mark.parametrize("c", [3, 14, 60])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_layout_of_singular_matrices_changes_nothing(rng, c, dtype, any_blocks):
+    x = rng.standard_normal((3, c // 2, c))
+    s = frozen(x.swapaxes(1, 2) @ x, dtype)
+    for turned in (s.swapaxes(1, 2), np.asfortranarray(s), s[:, ::-1, ::-1][:, ::-1, ::-1]):
+        got, rank = pinv(turned, return_rank=True)
+        assert (rank == c // 2).all()
+        assert (got == pinv(s)).all()
+    assert (pinv(np.zeros((2, c, c), dtype).swapaxes(1, 2)) == 0).all()
+
+
 @pytest.mark.parametrize("c", SIZES)
 def test_the_inverse_of_a_full_matrix_is_its_inverse(rng, c, any_blocks):
     s = covariances(rng, (3,), c)
