@@ -56,10 +56,10 @@ def cholesky(s: Array) -> Array:
 
 
 def invert_root(s: Array, w: Array) -> None:
-    """Write W = -L^-1 of covariances S = L L^T ``(B, C, C)``; NaN where one is not positive definite.
+    """Write W = L^-1 of covariances S = L L^T ``(B, C, C)``; NaN where one is not positive definite.
 
-    By halves: -[[A, 0], [B, C]]^-1 = [[A', 0], [C' B A', C']] with A' = -A^-1, C' = -C^-1. All
-    halves of one size are one stack, and the smallest are inverted together: a few long steps, since
+    By halves: [[A, 0], [B, C]]^-1 = [[A', 0], [-C' B A', C']] with A' = A^-1, C' = C^-1. All halves
+    of one size are one stack, and the smallest are inverted together: a few long steps, since
     between short ones threads wait for each other.
     """
     c = s.shape[-1]
@@ -96,11 +96,12 @@ def _squares(a: Array) -> list[Array]:
 
 
 def _join(a: Array, w: Array) -> None:
-    """Write C' B A' between the halves of an inverse; see `invert_root`."""
+    """Write -C' B A' between the halves of an inverse; see `invert_root`."""
     h = a.shape[-1] - a.shape[-1] // 2
     below = a[..., h:, :h]
     product = scratch("C' B", below.shape, w.dtype)
     _lower_times(w[..., h:, h:], below, product)
+    np.negative(product, out=product)
     _times_lower(product, w[..., :h, :h], w[..., h:, :h])
 
 
@@ -123,13 +124,13 @@ def _times_lower(a: Array, t: Array, out: Array) -> None:
 
 
 def _invert_leaves(a: Array) -> None:
-    """Replace small triangles by their negative inverses: elimination in [A | -I], elementwise over all."""
+    """Replace small triangles by their inverses: elimination in [A | I], elementwise over all."""
     c, n = a.shape[-1], math.prod(a.shape[:-2])
     leaves = a.reshape(n, c, c)
     t = scratch("leaves turned", (c, c, n), a.dtype)
     t[...] = np.moveaxis(leaves, 0, -1)
     g = scratch("inverse leaves", (c, c, n), a.dtype)
-    g[...] = -np.eye(c)[:, :, None]
+    g[...] = np.eye(c)[:, :, None]
     room = scratch("leaf products", (c * c // 4, n), a.dtype)
     for j in range(c):
         row = g[j, : j + 1]

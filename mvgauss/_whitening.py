@@ -248,7 +248,7 @@ def whiten(s: Array, rtol: Array, eps: float, least: float = 0.0) -> Whitening:
 
     No eigenvalue is smaller than `least`, up to rounding: a ridge, for instance.
 
-    The Cholesky road, W = -L^-1, needs to know that all eigenvalues clear the cut-off. The largest is
+    The Cholesky road, W = L^-1, needs to know that all eigenvalues clear the cut-off. The largest is
     at most the trace, which `least` may clear. It is also at most |S|, and the inverse of the
     smallest at most |W|^2, in the Frobenius norm; that is a proof. Where it is not sharp enough, both
     are estimated, and have to clear the cut-off by more.
@@ -265,7 +265,7 @@ def whiten(s: Array, rtol: Array, eps: float, least: float = 0.0) -> Whitening:
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and goes the safe road
         w = scratch("W", s.shape, s.dtype)
         _triangles.invert_root(s, w)
-        log_pdet = -2 * np.log(-np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
+        log_pdet = -2 * np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=1, dtype=np.float64)
         proven = (trace * cut * _MARGIN < least) & np.isfinite(log_pdet)
         if not proven.all():
             proven |= _definite(s, w, cut, least)
