@@ -152,6 +152,7 @@ class Fitted:
         if weights is not None:
             total, squared = float(weights.sum()), float((weights * weights).sum())
         fourth = how.needs_fourth
+        triangles = np.empty((p, c * (c + 1) // 2), working)
         new = cls(
             grid=tuple(grid),
             dtype=dtype,
@@ -161,7 +162,7 @@ class Fitted:
             sum_weights=total + (base.sum_weights if base else 0),
             sum_squared_weights=squared + (base.sum_squared_weights if base else 0),
             weighted=weights is not None or (base is not None and base.weighted),
-            scatter=np.empty((p, c * (c + 1) // 2), working),
+            scatter=triangles,
             third=np.empty((p, c), working) if fourth else None,
             fourth=np.empty(p, working) if fourth else None,
             factors=Factors.empty(p, c, dtype) if factors else None,
@@ -171,14 +172,14 @@ class Fitted:
         given = [] if weights is None else [weights, weights * weights]
 
         def kernel(x: Array, *rest: Array) -> tuple[Array, ...]:
-            w, old = rest[: len(given)], rest[len(given) :]
+            w, old = rest[: len(given)], rest[len(given) : -1]
             with np.errstate(all="ignore"):
                 scatter = scratch("scatter", (len(x), c, c), working)
                 m = _moments.of_block(x, *w, out=scatter, fourth=fourth)
                 if base is not None:
                     m = base.moments(*old)._absorb(m)
             refuse_not_finite(np.diagonal(m.scatter, axis1=1, axis2=2))
-            return new._answers(m)
+            return new._answers(m, rest[-1])
 
         _blocks.over_stack(
             kernel,
@@ -188,7 +189,8 @@ class Fitted:
                 *((w, 1) for w in given),
                 *((_on(grid, a), a.ndim - 1) for a in (base._kept() if base else ())),
             ],
-            [_on(grid, a) for a in (*new._kept(), *(new.factors or ()))],
+            [_on(grid, a) for a in new._answered()],
+            into=[_on(grid, triangles)],
             item_bytes=max(n, c) * c * working.itemsize,
             least=least_patches(c * c * working.itemsize),
             n_jobs=walk.n_jobs,
@@ -198,6 +200,7 @@ class Fitted:
 
     def merged(self, other: Fitted, walk: Walk = FREELY) -> Self:
         """Return the model of both samples."""
+        triangles = np.empty_like(self.scatter)
         new = replace(
             self,
             mean=np.empty_like(self.mean),
@@ -205,7 +208,7 @@ class Fitted:
             sum_weights=self.sum_weights + other.sum_weights,
             sum_squared_weights=self.sum_squared_weights + other.sum_squared_weights,
             weighted=self.weighted or other.weighted,
-            scatter=np.empty_like(self.scatter),
+            scatter=triangles,
             third=None if self.third is None else np.empty_like(self.third),
             fourth=None if self.fourth is None else np.empty_like(self.fourth),
             factors=None,
@@ -215,20 +218,21 @@ class Fitted:
         kept = self._kept()
 
         def kernel(*blocks: Array) -> tuple[Array, ...]:
-            mine, theirs = blocks[: len(kept)], blocks[len(kept) :]
+            mine, theirs = blocks[: len(kept)], blocks[len(kept) : -1]
             # the scratch memory of the one is done with before the other is unpacked
             m = self.moments(*mine)
             m.scatter = m.scatter.copy()
             with np.errstate(all="ignore"):
                 m._absorb(other.moments(*theirs))
             refuse_not_finite(np.diagonal(m.scatter, axis1=1, axis2=2))
-            return new._answers(m)
+            return new._answers(m, blocks[-1])
 
         _blocks.over_stack(
             kernel,
             (self.n_patches,),
             [(a, a.ndim - 1) for a in (*kept, *other._kept())],
-            new._kept(),
+            new._answered(),
+            into=[triangles],
             item_bytes=self._item_bytes,
             n_jobs=walk.n_jobs,
             progress=walk.progress,
@@ -624,11 +628,16 @@ class Fitted:
         """Return the arrays of the moments, patches first."""
         return [a for a in (self.mean, self.scatter, self.third, self.fourth) if a is not None]
 
-    def _answers(self, m: Moments) -> tuple[Array, ...]:
-        """Return what is kept of a block's moments, and the factors if this model is to have them."""
-        fourth = () if m.third is None or m.fourth is None else (m.third, m.fourth)
-        kept = (m.mean, _triangles.pack(m.scatter), *fourth)
-        return kept if self.factors is None else (*kept, *self._factored(m))
+    def _answered(self) -> list[Array]:
+        """Return what `_answers` are for."""
+        moments = [a for a in (self.mean, self.third, self.fourth) if a is not None]
+        return [*moments, *(self.factors or ())]
+
+    def _answers(self, m: Moments, triangle: Array) -> tuple[Array, ...]:
+        """Write the scatter of a block's moments; return the others, and factors if they are asked for."""
+        _triangles.pack(m.scatter, triangle)
+        moments = [a for a in (m.mean, m.third, m.fourth) if a is not None]
+        return (*moments, *(self._factored(m) if self.factors else ()))
 
     def _factored(self, m: Moments) -> Factors:
         """Return the factors of a block."""

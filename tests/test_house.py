@@ -16,7 +16,7 @@ FOLDER = Path(mvgauss.__file__).parent
 #: which import what they like and which no room imports.
 FLOORS = [
     {"_checks"},
-    {"_blocks", "_embedding", "_files", "_maps", "_scores"},
+    {"_blocks", "_embedding", "_files", "_lapack", "_maps", "_scores"},
     {"_moments", "_triangles"},
     {"_whitening"},
     {"_shrinkage"},
