@@ -16,7 +16,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
@@ -29,6 +29,7 @@ from threadpoolctl import ThreadpoolController
 from mvgauss import _checks
 from mvgauss._checks import Array
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 BLOCK_BYTES = 4 << 20  #: what one block works on: some MB, to stay in the caches beside others
@@ -198,67 +199,35 @@ def _task_context() -> contextvars.Context:
     return context
 
 
-def _threads(parts: list[slice], n_jobs: int | None) -> int:
+def _threads(parts: Sequence[object], n_jobs: int | None) -> int:
     """Return how many threads a walk takes; within another it takes none of its own."""
     return 1 if inside_walk() else max(1, min(cpu_count(n_jobs), len(parts)))
 
 
-def results(
-    task: Callable[[slice], T],
-    parts: list[slice],
-    *,
-    n_jobs: int | None = None,
-    progress: str | None = None,
-) -> Iterator[T]:
-    """Yield ``task(part)`` for each part, in order, running at most a few parts ahead.
-
-    The first exception, of a task or of the reader, stops the walk and comes through; parts that
-    have begun are waited for, parts that have not are dropped.
-    """
-    threads = _threads(parts, n_jobs)
-    # one part alone leaves BLAS its threads: they are what it has, and small ones start at once
-    hold = one_blas_thread() if len(parts) > 1 else nullcontext()
-    with hold, _bar(len(parts), progress) as advance:
-        if threads == 1:
-            context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
-            for part in parts:
-                yield context.run(task, part)
-                advance()
-            return
-        ahead: deque[Future[T]] = deque()
-        with ThreadPoolExecutor(threads, "mvgauss", _start_worker) as pool:
-            try:
-                for part in parts:
-                    ahead.append(pool.submit(_task_context().run, task, part))
-                    if len(ahead) > 2 * threads:
-                        yield ahead.popleft().result()
-                        advance()
-                while ahead:
-                    yield ahead.popleft().result()
-                    advance()
-            finally:
-                for future in ahead:
-                    future.cancel()
-
-
 def run(
-    task: Callable[[slice], object],
-    parts: list[slice],
+    task: Callable[[P], object],
+    parts: Sequence[P],
     *,
     n_jobs: int | None = None,
     progress: str | None = None,
 ) -> None:
     """Call ``task(part)`` for each part, for what it writes.
 
-    As `results`, but nobody waits for the answers in between: threads take the next part themselves.
-    Of several exceptions an interrupt comes through, else that of the first part.
+    Parts are begun in order, whichever thread is free. A failure stops the walk and comes through: parts
+    that have begun are waited for, parts that have not are dropped. Of several failures an interrupt
+    comes through, else that of the first part.
     """
+    threads = _threads(parts, n_jobs)
+    # one part alone leaves BLAS its threads: they are what it has, and small ones start at once
+    hold = one_blas_thread() if len(parts) > 1 else nullcontext()
     if len(parts) > 1:
         _keep_freed_memory()
-    threads = _threads(parts, n_jobs)
     if threads == 1:
-        for _ in results(task, parts, n_jobs=n_jobs, progress=progress):
-            pass
+        context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
+        with hold, _bar(len(parts), progress) as advance:
+            for part in parts:
+                context.run(task, part)
+                advance()
         return
     left = deque(enumerate(parts))
     failed: list[tuple[bool, int, BaseException]] = []
@@ -283,7 +252,7 @@ def run(
     others: list[Future[None]] = []
     try:
         with (
-            one_blas_thread(),
+            hold,
             _bar(len(parts), progress) as advance,
             ThreadPoolExecutor(threads - 1, "mvgauss", _start_worker) as pool,
         ):
@@ -302,6 +271,40 @@ def run(
         # or an error, its frames and these would hold each other
         failed.clear()
         others.clear()
+
+
+def in_order(
+    task: Callable[[P], T],
+    take: Callable[[T], object],
+    parts: Sequence[P],
+    *,
+    n_jobs: int | None = None,
+    progress: str | None = None,
+) -> None:
+    """Call ``take(task(part))`` for each part: answers are taken in order, one at a time.
+
+    So what is made of them does not depend on the number of threads. An early answer is kept until
+    those before it have come; a thread that is far ahead waits for them, but not for ever, since
+    whoever was to give one may have failed.
+    """
+    few = 2 * _threads(parts, n_jobs)
+    turn = threading.Condition()
+    early: dict[int, T] = {}
+    taken = 0
+
+    def step(numbered: tuple[int, P]) -> None:
+        nonlocal taken
+        number, part = numbered
+        answer = task(part)
+        with turn:
+            turn.wait_for(lambda: number <= taken + few, timeout=0.1)
+            early[number] = answer
+            while taken in early:
+                take(early.pop(taken))
+                taken += 1
+            turn.notify_all()
+
+    run(step, list(enumerate(parts)), n_jobs=n_jobs, progress=progress)
 
 
 def over_stack(
@@ -334,7 +337,7 @@ def over_stack(
     least : int, default 1
         The fewest items in a block, however large they are.
     n_jobs, progress
-        As in `results`.
+        As in `run`.
     """
     length = math.prod(stack)
     read = [_reader(a, core, stack) for a, core in operands]
@@ -372,7 +375,8 @@ def over_rows(kernel: Callable[[slice], tuple[Array, ...]], length: int, row_byt
     runs = slices(length, row_bytes)
     if len(runs) <= 1:
         return kernel(slice(0, length))
-    parts = list(results(kernel, runs))
+    parts: list[tuple[Array, ...]] = []
+    in_order(kernel, parts.append, runs)
     return tuple(np.concatenate(answers, axis=1) for answers in zip(*parts, strict=True))
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -433,25 +432,33 @@ def _of_piece(x: Array, weights: Sequence[Array], out: Array, fourth: bool) -> M
             own = scratch("run's scatter", out.shape, out.dtype) if reuse else np.empty_like(out)
         return _of_run(x[:, run], [w[:, run] for w in weights], own, fourth)
 
-    parts = _blocks.results(task, runs)
-    return reduce(Moments._absorb, parts) if fourth else _united(parts)
+    parts: list[Moments] = []
+
+    def take(part: Moments) -> None:
+        if parts and fourth:
+            parts[0]._absorb(part)
+            return
+        if parts:
+            parts[0].scatter += part.scatter
+            part.scatter = parts[0].scatter  # its own is done with
+        parts.append(part)
+
+    with _blocks.one_blas_thread():  # BLAS's own would be busy waiting for more long after a product
+        _blocks.in_order(task, take, runs)
+        return parts[0] if fourth else _united(parts)
 
 
-def _united(parts: Iterator[Moments]) -> Moments:
-    """Merge the moments of runs at once: the scatters add up, and the means have one of their own."""
-    whole = next(parts)
-    means, weights = [whole.mean], [whole.sum_weights]
-    for part in parts:
-        whole.scatter += part.scatter
-        whole.n_samples += part.n_samples
-        whole.sum_squared_weights = whole.sum_squared_weights + part.sum_squared_weights
-        means.append(part.mean)
-        weights.append(part.sum_weights)
-    w = np.stack(weights)
+def _united(parts: list[Moments]) -> Moments:
+    """Merge the moments of runs at once, whose scatters are added up: the means have one of their own."""
+    whole = parts[0]
+    w = np.stack([part.sum_weights for part in parts])
+    means = np.stack([part.mean for part in parts])
+    whole.n_samples = sum(part.n_samples for part in parts)
     whole.sum_weights = w.sum(axis=0)
+    whole.sum_squared_weights = np.stack([part.sum_squared_weights for part in parts]).sum(axis=0)
     # the share of an empty part is 0, not 0/0
     share = w / np.where(whole.sum_weights > 0, whole.sum_weights, 1)
-    apart = np.stack(means) - means[0]
+    apart = means - means[0]
     middle = (share[..., None] * apart).sum(axis=0)
     whole.mean = (means[0] + middle).astype(whole.mean.dtype)
     d = (np.sqrt(w)[..., None] * (apart - middle)).astype(whole.mean.dtype)

@@ -72,8 +72,38 @@ def test_results_come_in_order_on_any_number_of_threads(n_jobs):
         time.sleep(0.002 if part.start % 2 else 0)
         return part.start
 
-    parts = [slice(i, i + 1) for i in range(25)]
-    assert list(_blocks.results(task, parts, n_jobs=n_jobs)) == list(range(25))
+    answers = []
+    _blocks.in_order(task, answers.append, [slice(i, i + 1) for i in range(25)], n_jobs=n_jobs)
+    assert answers == list(range(25))
+
+
+def test_a_thread_that_is_far_ahead_waits_for_the_answers_before_its_own():
+    begun, held = [], threading.Event()
+
+    def task(part):
+        begun.append(part)
+        if part == 0:
+            held.wait(20)
+        if part == 8:  # as far as another thread gets
+            held.set()
+        return part
+
+    answers = []
+    _blocks.in_order(task, answers.append, range(100), n_jobs=2)
+    assert answers == list(range(100))
+
+
+def test_threads_do_not_wait_for_an_answer_that_failed():
+    def task(part):
+        if part == 0:
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+        return part
+
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        _blocks.in_order(task, lambda _: None, range(100), n_jobs=3)
+    assert time.perf_counter() - start < 10
 
 
 @pytest.mark.parametrize("n_jobs", [1, 3])
@@ -179,18 +209,20 @@ def test_tasks_see_the_settings_of_the_caller():
         return np.geterr()["divide"]
 
     with np.errstate(divide="raise"):
-        parts = [slice(i, i + 1) for i in range(4)]
-        assert list(_blocks.results(task, parts, n_jobs=2)) == ["raise"] * 4
+        answers = []
+        _blocks.in_order(task, answers.append, range(4), n_jobs=2)
+    assert answers == ["raise"] * 4
 
 
 def test_a_walk_inside_a_walk_starts_no_threads():
-    def inner(_):
-        return threading.current_thread().name
-
     def outer(_):
-        return {threading.current_thread().name} == set(_blocks.results(inner, [slice(0, 1)] * 4, n_jobs=4))
+        names = []
+        _blocks.run(lambda _: names.append(threading.current_thread().name), range(4), n_jobs=4)
+        return names == [threading.current_thread().name] * 4
 
-    assert all(_blocks.results(outer, [slice(0, 1)] * 4, n_jobs=2))
+    answers = []
+    _blocks.in_order(outer, answers.append, range(4), n_jobs=2)
+    assert answers == [True] * 4
 
 
 def test_whoever_works_knows_to_be_inside_a_walk():
