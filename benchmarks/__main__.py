@@ -72,9 +72,9 @@ def _command(given: argparse.Namespace) -> str:
 
 
 def _say(texts: Sequence[str]) -> None:
-    """Print paragraphs in 110 columns."""
+    """Print paragraphs as wide as the table."""
     for text in texts:
-        print(textwrap.fill(text, 110, subsequent_indent="  "))
+        print(textwrap.fill(text, report.COLUMNS, subsequent_indent="  "))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from benchmarks import agreement, memory
+from benchmarks import agreement
 from benchmarks.machine import missing
+from benchmarks.process import FailedError, Process
 from benchmarks.rows import Array, Ours, Side, Work
 
 SLOW = 3.0  #: seconds, from which on a call is measured three times
@@ -25,8 +25,10 @@ class Measured:
 
     side: Side
     answer: Array | None = None
+    first: float = 0.0  #: seconds of the first call in its process
     times: list[float] = field(default_factory=list)
     peak: float | None = None  #: bytes
+    remarks: list[str] = field(default_factory=list)
     trouble: str = ""  #: why there is no answer
 
     @property
@@ -50,6 +52,11 @@ class Comparison:
         return self.theirs.seconds / self.ours.seconds
 
     @property
+    def first_ratio(self) -> float:
+        """Return how many times faster ours is when it is called once, in a new process."""
+        return self.theirs.first * self.theirs.side.every / self.ours.first
+
+    @property
     def floor(self) -> float | None:
         """Return how many times faster ours has to be, where that is laid down."""
         return self.side.floors.get(self.theirs.side.name)
@@ -63,28 +70,48 @@ class Comparison:
 
 def compare(work: Work, quick: bool) -> list[Comparison]:
     """Compare the answers of all sides of a work, then their times and their memory."""
-    found = [_beginning(side) for side in work.sides]
-    data = work.make()
-    given = [None if m.trouble else m.side.prepare(data) for m in found]
-    first = [_answer(m, value) for m, value in zip(found, given, strict=True)]
+    found = [Measured(s, trouble=f"no {s.package}" if missing(s.needs) else "") for s in work.sides]
     n = len(work.ours)
     lines = [Comparison(o, t, s) for o, s in zip(found, work.ours, strict=False) for t in found[n:]]
-    for line in lines:
-        if line.ours.answer is not None and line.theirs.answer is not None:
-            line.error = _error(work, data, line.ours.answer[:: line.theirs.side.every], line.theirs.answer)
-    for m in found:
-        m.answer = None
-    del data
-    _time_in_turn(found, given, first, quick)
-    del given
-    for m in found:
-        m.peak = None if m.trouble else memory.peak(work, m.side, quick)
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        sides = {
+            m: stack.enter_context(closing(Process(work, m.side, quick))) for m in found if not m.trouble
+        }
+        data = work.make()
+        for m, process in sides.items():
+            with _failure_of(m):
+                process.wait()
+        for i, (m, process) in enumerate(sides.items()):
+            if not m.trouble:
+                with _failure_of(m):
+                    _first(m, process, Path(folder, f"{i}.npy"))
+        for line in lines:
+            if line.ours.answer is not None and line.theirs.answer is not None:
+                line.error = _error(
+                    work, data, line.ours.answer[:: line.theirs.side.every], line.theirs.answer
+                )
+        for m in found:
+            m.answer = None
+        del data
+        _time_in_turn({m: process for m, process in sides.items() if not m.trouble}, quick)
     return lines
 
 
-def _beginning(side: Side) -> Measured:
-    """Return a side of which nothing is known but whether it is installed."""
-    return Measured(side, trouble=f"no {side.package}" if missing(side.needs) else "")
+@contextmanager
+def _failure_of(m: Measured) -> Iterator[None]:
+    """Note that a side failed: a peer that breaks is a line of the table, not the end of it."""
+    try:
+        yield
+    except FailedError as error:
+        m.trouble = f"failed: {error}"
+
+
+def _first(m: Measured, process: Process, file: Path) -> None:
+    """Let a side answer for the first time."""
+    m.first, peak = process.watched_call()
+    m.peak = None if peak is None else peak * m.side.every
+    m.answer = process.answer(file)
+    m.remarks = process.remarks()
 
 
 def _error(work: Work, data: Any, ours: Array, theirs: Array) -> float:
@@ -94,42 +121,15 @@ def _error(work: Work, data: Any, ours: Array, theirs: Array) -> float:
     return agreement.error(ours, theirs, work.allowed(data, theirs))
 
 
-def _answer(m: Measured, given: Any) -> float:
-    """Let a side answer once, and return how long it took; failures are noted, not raised."""
-    if m.trouble:
-        return 0.0
-    start = time.perf_counter()
-    try:
-        answer = m.side.run(given)
-        took = time.perf_counter() - start
-        m.answer = np.asarray(m.side.read(answer), np.float64)
-    except Exception as error:  # a peer that breaks is a line of the table, not the end of it
-        m.trouble = f"failed: {type(error).__name__}"
-        return 0.0
-    return took
-
-
-def _time_in_turn(
-    found: Sequence[Measured], given: Sequence[Any], first: Sequence[float], quick: bool
-) -> None:
+def _time_in_turn(sides: Mapping[Measured, Process], quick: bool) -> None:
     """Time all sides in turn; a slow one fewer times, and its first answer, little warmer, counts."""
-    left = []
-    for m, took in zip(found, first, strict=True):
-        slow = took > SLOW
-        m.times = [took] if slow else []
-        runs = (1 if quick else SLOW_RUNS - 1) if slow else (3 if quick else SHORT_RUNS)
-        left.append(0 if m.trouble else runs)
-    for turn in range(max(left)):
-        for m, value, runs in zip(found, given, left, strict=True):
-            if turn < runs:
-                m.times.append(_seconds(m.side, value))
-
-
-def _seconds(side: Side, given: Any) -> float:
-    """Time one call, without the garbage of others."""
-    gc.collect()
-    start = time.perf_counter()
-    answer = side.run(given)
-    took = time.perf_counter() - start
-    del answer
-    return took
+    left = {}
+    for m in sides:
+        slow = m.first > SLOW
+        m.times = [m.first] if slow else []
+        left[m] = (1 if quick else SLOW_RUNS - 1) if slow else (3 if quick else SHORT_RUNS)
+    for turn in range(max(left.values(), default=0)):
+        for m, process in sides.items():
+            if turn < left[m] and not m.trouble:
+                with _failure_of(m):
+                    m.times.append(process.call())

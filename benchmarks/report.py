@@ -1,25 +1,27 @@
-"""The table, as text of 110 columns and as Markdown, from the same cells."""
+"""The table, as text and as Markdown, from the same cells."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
-from benchmarks import peers
 from benchmarks.machine import Limits
 from benchmarks.measure import Comparison
 
-HEADER = ("work", "against", "ours/s", "theirs", "ratio", "floor", "met", "MB", "theirs", "limit", "error")
-LONG_HEADER = (*HEADER[:2], "ours, s", "theirs, s", *HEADER[4:7], "ours, MB", "theirs, MB", *HEADER[9:])
-WIDTHS = (28, 25, 6, 6, 6, 5, 3, 5, 6, 5, 5)
+HEADER = (
+    *("work", "against", "ours/s", "theirs", "ratio", "floor", "met", "first"),
+    *("MB", "theirs", "limit", "error"),
+)
+LONG_HEADER = (*HEADER[:2], "ours, s", "theirs, s", *HEADER[4:8], "ours, MB", "theirs, MB", *HEADER[10:])
+WIDTHS = (28, 25, 6, 6, 5, 4, 3, 5, 4, 6, 5, 5)
+COLUMNS = sum(WIDTHS) + len(WIDTHS) - 1
 NONE = "-"
 
 LEGEND = (
-    "ours, theirs: seconds, medians of interleaved runs on as many threads as CPUs on both sides; "
-    "of a fit: construct, fit, score one image.",
-    "ratio: theirs / ours; floor: what it has to be at least, at full size.",
-    "MB: peak of anonymous memory above what was there before the call, in a process of its own, results "
-    "included (10^6 bytes).",
+    "ours, theirs: seconds, medians of calls in turn, each side in a process of its own, on as many threads "
+    "as CPUs on both sides; of a fit: construct, fit, score one image.",
+    "ratio: theirs / ours; floor: what it has to be at least, at full size; first: the same ratio of the "
+    "first calls in these processes, each measured once, where memory is new and libraries are warm.",
+    "MB: peak of anonymous memory above what was there before the first call, results included (10^6 bytes).",
     "limit: the share of the roofline, the least time for the bytes (at copy speed) or flops (at the speed "
     "of NumPy's matrix product), whichever is larger, over the time of ours; the formulas are in "
     "benchmarks/cost.py.",
@@ -41,14 +43,20 @@ def cells(line: Comparison, limits: Limits, quick: bool) -> tuple[str, ...]:
         f"{theirs.side.name} ({theirs.trouble})" if theirs.trouble else theirs.side.name,
         _seconds(ours.times and ours.seconds),
         _seconds(theirs.times and theirs.seconds),
-        f"{line.ratio:.{0 if line.ratio >= 99.5 else 1}f}x" if timed else NONE,
+        _times(line.ratio) if timed else NONE,
         f"{floor:g}x" if floor else NONE,
         ("yes" if line.ratio >= floor else "NO") if timed and floor else NONE,
+        _times(line.first_ratio) if timed else NONE,
         _megabytes(ours.peak),
         _megabytes(theirs.peak),
         f"{line.side.cost.seconds(limits) / ours.seconds:.0%}" if ours.times else NONE,
         _share(line.error),
     )
+
+
+def _times(ratio: float) -> str:
+    """Return how many times faster in two digits or more."""
+    return f"{ratio:.{0 if ratio >= 99.5 else 1}f}x"
 
 
 def _seconds(value: float | Sequence[float]) -> str:
@@ -67,13 +75,13 @@ def _share(value: float | None) -> str:
 
 def _megabytes(value: float | None) -> str:
     """Return megabytes with two digits or more."""
-    if value is None or math.isnan(value):
-        return NONE if value is None else "?"
+    if value is None:
+        return NONE
     return f"{value / 1e6:.{1 if value < 1e7 else 0}f}"
 
 
 def text_line(row: Sequence[str]) -> str:
-    """Return a line of at most 110 columns, or two where names are too long."""
+    """Return a line, or two where names are too long."""
     numbers = " ".join(cell.rjust(width) for cell, width in zip(row[2:], WIDTHS[2:], strict=True))
     names = " ".join(cell.ljust(width) for cell, width in zip(row[:2], WIDTHS[:2], strict=True))
     fits = len(names) <= sum(WIDTHS[:2]) + 1
@@ -95,14 +103,7 @@ def notes(lines: Iterable[Comparison]) -> list[str]:
         for line in lines
         if line.theirs.side.every > 1
     ]
-    if peers.one_by_one:
-        sizes = " and ".join(f"{c}x{c}" for c in sorted(peers.one_by_one))
-        out.append(f"torch.linalg.inv fails for a batch of {sizes} here, so it was given one at a time.")
-    out += [
-        f"The memory of {m.side.name} could not be measured: its process failed."
-        for m in dict.fromkeys(m for line in lines for m in (line.ours, line.theirs))
-        if m.peak is not None and math.isnan(m.peak)
-    ]
+    out += dict.fromkeys(remark for line in lines for m in (line.ours, line.theirs) for remark in m.remarks)
     out += [f"WRONG: {_wrong(line)}" for line in lines if line.wrong]
     return out
 
