@@ -187,10 +187,10 @@ class Fitted:
             [
                 (x, 2),
                 *((w, 1) for w in given),
-                *((_on(grid, a), a.ndim - 1) for a in (base._kept() if base else ())),
+                *((on_grid(grid, a), a.ndim - 1) for a in (base.kept() if base else ())),
             ],
-            [_on(grid, a) for a in new._answered()],
-            into=[_on(grid, triangles)],
+            [on_grid(grid, a) for a in new._answered()],
+            into=[on_grid(grid, triangles)],
             item_bytes=max(n, c) * c * working.itemsize,
             least=least_patches(c * c * working.itemsize),
             n_jobs=walk.n_jobs,
@@ -215,7 +215,7 @@ class Fitted:
             good=None,
             limit=None,
         )
-        kept = self._kept()
+        kept = self.kept()
 
         def kernel(*blocks: Array) -> tuple[Array, ...]:
             mine, theirs = blocks[: len(kept)], blocks[len(kept) : -1]
@@ -230,7 +230,7 @@ class Fitted:
         _blocks.over_stack(
             kernel,
             (self.n_patches,),
-            [(a, a.ndim - 1) for a in (*kept, *other._kept())],
+            [(a, a.ndim - 1) for a in (*kept, *other.kept())],
             new._answered(),
             into=[triangles],
             item_bytes=self._item_bytes,
@@ -436,7 +436,7 @@ class Fitted:
             tuple(grid),
             [
                 (x, 2),
-                *((_on(grid, a), a.ndim - 1) for a in (self.mean, self.made(walk).factor, *operands)),
+                *((on_grid(grid, a), a.ndim - 1) for a in (self.mean, self.made(walk).factor, *operands)),
             ],
             outputs,
             item_bytes=(2 * m + c) * c * self.dtype.itemsize,
@@ -481,95 +481,6 @@ class Fitted:
             squared = _scores.chi2_isf(rate / self.n_patches, rank)
         return math.sqrt(squared)
 
-    def leave_one_out(
-        self, x: Array, weights: Array | None, out: Array, moved: Array, walk: Walk = FREELY
-    ) -> None:
-        r"""Write the distances ``(*grid, N)`` of the samples from models without them into `out`.
-
-        And into `moved`, ``(*grid, C)``, their weighted sum of deviations from the mean.
-
-        With the weight w of a sample, :math:`W' = W - w`, the divisor D of the others and their
-        scatter :math:`M - a v v^T`, :math:`a = w W / W'`, their covariance is
-
-        .. math:: g (M + r I - a v v^T), \quad g = (1 - \rho) / D,
-           \quad g r = \varepsilon + \rho \operatorname{tr}(M - a v v^T) / (D C) .
-        """
-        *grid, n, c = x.shape
-        how = self.how
-        w = np.ones(n) if weights is None else weights
-        others = self.sum_weights - w
-        with np.errstate(all="ignore"):
-            divisor = others - how.ddof * (self.sum_squared_weights - w * w) / others
-        if not (divisor > 0).all():
-            _checks.refuse(
-                "embedding", f"more than ddof = {how.ddof:g} samples besides each one", f"{n} samples"
-            )
-        a, stretch = w * self.sum_weights / others, self.sum_weights / others
-        rho = float(how.shrinkage or 0.0)
-        equal = not rho and (not how.reg_covar or np.ptp(divisor) == 0)
-
-        def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array, ...]:
-            m = _triangles.unpack(scatter, c)
-            i = np.arange(c)
-            spread = m[:, i, i].sum(axis=1)[:, None]
-            if equal:
-                m[:, i, i] += how.reg_covar * divisor[0]
-                eps = float(np.finfo(m.dtype).eps)
-                factor = _whitening.whiten(m, np.asarray(c * eps), eps).factor
-            else:
-                values, vectors = np.linalg.eigh(m)
-
-            def of_run(run: slice) -> tuple[Array]:
-                v = _whitening.deviations(x[:, run], mean)
-                d, out, far = divisor[run], a[run], stretch[run]
-                if equal:
-                    return (np.sqrt(d * _scores.downdated(v, factor, out, far, how.reg_covar > 0)),)
-                length = np.vecdot(v, v)
-                trace = spread - out * length
-                rounding = 64 * np.finfo(trace.dtype).eps * spread
-                trace = np.where(trace > rounding, trace, 0)
-                if rho == 1:  # nothing but a multiple of the identity remains
-                    return (far * np.sqrt(_quotient(length, how.reg_covar + trace / (d * c))),)
-                ridge = (how.reg_covar * d + rho * trace / c) / (1 - rho)
-                y = np.matmul(v, vectors)
-                q = _quotient(y * y, np.maximum(values, 0)[:, None] + ridge[..., None]).sum(axis=-1)
-                left = np.maximum(1 - out * q, np.finfo(q.dtype).eps)
-                return (far * np.sqrt(np.where(ridge > 0, d / (1 - rho) * q / left, 0)),)
-
-            moved = np.zeros(mean.shape, self.working)
-            for run in _blocks.slices(n, len(x) * c * self.working.itemsize):
-                v = _whitening.deviations(x[:, run], mean)
-                moved += np.matmul(w[run].astype(self.working), v)
-            with np.errstate(all="ignore"):
-                distances = _blocks.over_rows(of_run, n, 4 * len(x) * c * self.working.itemsize)
-            refuse_not_finite(distances[0])
-            return *distances, moved
-
-        _blocks.over_stack(
-            kernel,
-            tuple(grid),
-            [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
-            [out, moved],
-            item_bytes=max(n, c) * c * self.working.itemsize,
-            least=least_patches(c * c * self.working.itemsize),
-            n_jobs=walk.n_jobs,
-            progress=walk.progress,
-        )
-
-    def refuse_other_samples(self, moved: Array) -> None:
-        """Refuse samples of another mean: their weighted sum of deviations, ``(P, C)``, is not zero."""
-        assert self.scatter is not None
-        i = np.arange(self.n_features)
-        variance = self.scatter[:, i * (i + 3) // 2] / self.sum_weights  # the diagonals of the triangles
-        eps = float(np.finfo(self.working).eps)
-        allowed = eps ** (1 / 3) * np.sqrt(variance) + 8 * self.n_samples * eps * np.abs(self.mean)
-        if (np.abs(moved) > self.sum_weights * allowed).any():
-            _checks.refuse(
-                "embedding",
-                f"the {self.n_samples} samples that were fitted",
-                "others: their mean is not that of the model",
-            )
-
     def condition(self, walk: Walk = FREELY) -> Array:
         """Return the condition numbers of the regularised covariances, ``(P,)``; inf if singular."""
         result = np.empty(self.n_patches)
@@ -591,40 +502,12 @@ class Fitted:
         )
         return result
 
-    def kurtosis(self, x: Array, out: Array, expected: Array, walk: Walk = FREELY) -> None:
-        """Write the share of some samples ``(*grid, N, C)`` in Mardia's kurtosis, and what is expected."""
-        *grid, rows, c = x.shape
-        n = self.n_samples
-
-        def kernel(x: Array, mean: Array, scatter: Array, *_: Array) -> tuple[Array, Array]:
-            m = _triangles.unpack(scatter, c)
-            m /= n
-            eps = float(np.finfo(m.dtype).eps)
-            w = _whitening.whiten(m, np.asarray(c * eps), eps)
-
-            def of_run(run: slice) -> tuple[Array]:
-                return (_whitening.squared_norms(_whitening.deviations(x[:, run], mean), w.factor),)
-
-            (squared,) = _blocks.over_rows(of_run, rows, 2 * len(x) * c * self.working.itemsize)
-            r = w.rank
-            return (squared**2).sum(axis=1) / n, r * (r + 2.0) * (n - 1) / (n + 1)
-
-        _blocks.over_stack(
-            kernel,
-            tuple(grid),
-            [(x, 2), *((_on(grid, k), k.ndim - 1) for k in self._kept())],
-            [out, expected],
-            item_bytes=max(rows, c) * c * self.working.itemsize,
-            least=least_patches(c * c * self.working.itemsize),
-            n_jobs=walk.n_jobs,
-        )
-
     @property
     def _item_bytes(self) -> int:
         """Return what algebra on the matrix of one patch works on."""
         return self.n_features**2 * self.mean.itemsize
 
-    def _kept(self) -> list[Array]:
+    def kept(self) -> list[Array]:
         """Return the arrays of the moments, patches first."""
         return [a for a in (self.mean, self.scatter, self.third, self.fourth) if a is not None]
 
@@ -653,7 +536,7 @@ class Fitted:
         _blocks.over_stack(
             kernel,
             (self.n_patches,),
-            [(a, a.ndim - 1) for a in self._kept()],
+            [(a, a.ndim - 1) for a in self.kept()],
             outputs,
             item_bytes=self._item_bytes,
             n_jobs=walk.n_jobs,
@@ -661,11 +544,6 @@ class Fitted:
         )
 
 
-def _quotient(a: Array, b: Array) -> Array:
-    """Return a / b, and 0 where b is 0: a direction in which nothing varies does not count."""
-    return np.asarray(np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape)), where=b > 0))
-
-
-def _on(grid: Sequence[int], a: Array) -> Array:
+def on_grid(grid: Sequence[int], a: Array) -> Array:
     """View an array with one patch axis as one with the axes of the grid."""
     return a.reshape((*grid, *a.shape[1:]))

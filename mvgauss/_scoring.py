@@ -10,7 +10,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks, _scores, _whitening
+from mvgauss import _checks, _scores, _training, _whitening
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted, NotFiniteError
@@ -205,7 +205,8 @@ class Scoring(PatchModel):
         for part, stack in x.parts():
             x.refuse_if_not_finite(part, stack)
             try:
-                fitted.leave_one_out(
+                _training.leave_one_out(
+                    fitted,
                     stack,
                     None if w is None else w[part],
                     np.moveaxis(result[part], 0, -1),
@@ -215,7 +216,7 @@ class Scoring(PatchModel):
             except NotFiniteError:
                 x.refuse_not_finite(part, fitted.working)
             total_moved += moved
-        fitted.refuse_other_samples(total_moved.reshape(fitted.mean.shape))
+        _training.refuse_other_samples(fitted, total_moved.reshape(fitted.mean.shape))
         return result
 
     def calibrate(self, embedding: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -427,7 +428,7 @@ class Scoring(PatchModel):
             kurtosis = np.zeros(grid)
             for part, stack in x.parts():
                 x.refuse_if_not_finite(part, stack)
-                fitted.kurtosis(stack, share, expected, walk)
+                _training.kurtosis(fitted, stack, share, expected, walk)
                 kurtosis += share
             result |= {"kurtosis": kurtosis, "kurtosis_expected": expected}
         return result

@@ -21,7 +21,7 @@ FLOORS = [
     {"_whitening"},
     {"_shrinkage"},
     {"_fitted"},
-    {"_html"},
+    {"_html", "_training"},
     {"_model"},
     {"_scoring"},
     {"_gaussian"},
@@ -29,7 +29,7 @@ FLOORS = [
 ]
 ROOMS = [room for floor in FLOORS for room in sorted(floor) if (FOLDER / f"{room}.py").is_file()]
 #: Maths rooms know nothing of pictures and files.
-MATHS = ["_moments", "_scores", "_shrinkage", "_triangles", "_whitening"]
+MATHS = ["_moments", "_scores", "_shrinkage", "_training", "_triangles", "_whitening"]
 #: Packages besides NumPy, SciPy and the standard library; the optional ones are imported when asked for.
 OUTSIDE = {"_blocks": {"threadpoolctl", "tqdm"}, "_gaussian": {"sklearn"}, "_model": {"sklearn"}}
 
