@@ -78,6 +78,16 @@ def test_results_come_in_order_on_any_number_of_threads(n_jobs):
     assert answers == list(range(25))
 
 
+def test_rows_are_put_together_in_order():
+    def kernel(run):
+        time.sleep(0.001 if run.start % 2 else 0)
+        return (np.arange(run.start, run.stop)[None],)
+
+    with blocks_of(24):
+        (rows,) = _blocks.over_rows(kernel, 41, 8)
+    np.testing.assert_array_equal(rows, [range(41)])
+
+
 def test_a_thread_that_is_far_ahead_waits_for_the_answers_before_its_own():
     begun, ahead = [], []
 

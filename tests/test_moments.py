@@ -19,7 +19,7 @@ from oracles import (
     scatter_bound,
 )
 
-from mvgauss import Moments, cov
+from mvgauss import Moments, _moments, cov
 
 KINDS = ["", "a", "f", "af"]
 REAL = [np.float64, np.float32, np.float16, np.int32, np.uint8, np.dtype(">f8"), np.longdouble]
@@ -577,6 +577,13 @@ def test_moments_of_a_stack_have_the_shapes_they_say(rng):
     assert m.mean.shape == (2, 3, 4)
     assert m.scatter.shape == (2, 3, 4, 4)
     assert (m.sum_weights == 8).all()
+
+
+def test_a_sample_taken_in_runs_counts_all_its_rows(rng):
+    x = frozen(rng.standard_normal((1, 500, 2)))
+    with blocks_of(256):
+        m = _moments.of_block(x, out=np.empty((1, 2, 2)))
+    assert m.n_samples == m.sum_weights[0] == m.sum_squared_weights[0] == 500
 
 
 def test_moments_are_in_the_dtype_asked_for(rng):
