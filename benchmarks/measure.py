@@ -1,4 +1,4 @@
-"""Answers first, then times: all sides of a work in turn, again and again, medians."""
+"""First calls, whose answers are compared, then all sides of a work in turn, again and again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from benchmarks.machine import missing
 from benchmarks.process import FailedError, Process
 from benchmarks.rows import Array, Ours, Side, Work
 
-SLOW = 3.0  #: seconds, from which on a call is measured three times
-SHORT_RUNS, SLOW_RUNS = 7, 3
+SLOW = 3.0  #: seconds, from which on fewer calls are measured
+SHORT_RUNS, SLOW_RUNS = 7, 2
 
 
 @dataclass(eq=False)
@@ -122,12 +122,8 @@ def _error(work: Work, data: Any, ours: Array, theirs: Array) -> float:
 
 
 def _time_in_turn(sides: Mapping[Measured, Process], quick: bool) -> None:
-    """Time all sides in turn; a slow one fewer times, and its first answer, little warmer, counts."""
-    left = {}
-    for m in sides:
-        slow = m.first > SLOW
-        m.times = [m.first] if slow else []
-        left[m] = (1 if quick else SLOW_RUNS - 1) if slow else (3 if quick else SHORT_RUNS)
+    """Time all sides in turn, a slow one fewer times."""
+    left = {m: SLOW_RUNS if m.first > SLOW else 3 if quick else SHORT_RUNS for m in sides}
     for turn in range(max(left.values(), default=0)):
         for m, process in sides.items():
             if turn < left[m] and not m.trouble:

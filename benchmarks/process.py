@@ -31,6 +31,12 @@ ROOT = Path(__file__).parents[1]
 #: waiting for more work for a tenth of a second.
 PAUSE = 0.2
 
+#: Seconds after which a process that says nothing is given up.
+PATIENCE = 120.0
+
+#: Seconds between two looks at the memory of a process, which take some hundredths of a CPU.
+LOOK = 0.002
+
 
 class FailedError(Exception):
     """A side did not answer."""
@@ -49,7 +55,14 @@ class Process:
     def wait(self) -> dict[str, Any]:
         """Return what it says next; raise FailedError if it failed."""
         assert self._process.stdout is not None
-        said = json.loads(self._process.stdout.readline() or '{"failed": "the process ended"}')
+        patience = threading.Timer(PATIENCE, self._process.kill)
+        patience.start()
+        try:
+            said = json.loads(self._process.stdout.readline())
+        except json.JSONDecodeError:
+            raise FailedError("the process ended") from None
+        finally:
+            patience.cancel()
         if "failed" in said:
             raise FailedError(said["failed"])
         return dict(said)
@@ -83,6 +96,7 @@ class Process:
 
     def close(self) -> None:
         """End it."""
+        self._process.kill()
         self._process.communicate()
 
     def _ask(self, what: str) -> dict[str, Any]:
@@ -106,7 +120,7 @@ class _Watch(threading.Thread):
         self._before = self._highest = _anonymous(number)
 
     def run(self) -> None:
-        while self._highest is not None and not self.over.wait(0.0005):
+        while self._highest is not None and not self.over.wait(LOOK):
             self._highest = max(self._highest, _anonymous(self._number) or 0)
 
     @property

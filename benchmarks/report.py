@@ -20,14 +20,15 @@ LEGEND = (
     "ours, theirs: seconds, medians of calls in turn, each side in a process of its own, on as many threads "
     "as CPUs on both sides; of a fit: construct, fit, score one image.",
     "ratio: theirs / ours; floor: what it has to be at least, at full size; first: the same ratio of the "
-    "first calls in these processes, each measured once, where memory is new and libraries are warm.",
+    "first calls in these processes, each measured once, while its memory is watched: libraries are warm, "
+    "but memory is new.",
     "MB: peak of anonymous memory above what was there before the first call, results included (10^6 bytes).",
     "limit: the share of the roofline, the least time for the bytes (at copy speed) or flops (at the speed "
     "of NumPy's matrix product), whichever is larger, over the time of ours; the formulas are in "
     "benchmarks/cost.py.",
-    "error: the largest difference of the two answers, compared before any timing, as a share of what "
-    "rounding allows: 4 sqrt(n) eps times the size of a covariance, times the condition for inverses and "
-    "distances (half of it, for the root), in the precision of the less precise side; "
+    "error: the largest difference of the two first answers, compared before the medians are taken, as a "
+    "share of what rounding allows: 4 sqrt(n) eps times the size of a covariance, times the condition for "
+    "inverses and distances (half of it, for the root), in the precision of the less precise side; "
     "benchmarks/agreement.py has the reasons. More than 1 is a failure.",
     "the original's formulas: anomalib's MultiVariateGaussian in torch, float32, a loop over patches. "
     "numpy.linalg.pinv: hermitian=True, with our cut-off rtol = C eps, as its own keeps rounding errors.",

@@ -35,6 +35,8 @@ T = TypeVar("T")
 BLOCK_BYTES = 4 << 20  #: what one block works on: some MB, to stay in the caches beside others
 PIECE_BYTES = 3 << 20  #: what one step of a block works on, where that pays: near a core's own cache
 
+_PATIENCE = 5.0  #: seconds that a thread waits for an answer before its own
+
 
 def slices(length: int, item_bytes: int, *, least: int = 1, size: int | None = None) -> list[slice]:
     """Cut ``range(length)`` into slices of about `size` bytes, or about `least` items if that is more.
@@ -66,6 +68,10 @@ def cpu_count(n_jobs: int | None) -> int:
     return n_jobs if n_jobs > 0 else max(1, cpus + 1 + n_jobs)
 
 
+#: Whether this context, whose threads are its caller and its workers, holds BLAS to one thread already.
+_held = contextvars.ContextVar("holds BLAS to one thread", default=False)
+
+
 class _OneBlasThread:
     """Holds BLAS to one thread while any walk is under way, and gives it back after the last.
 
@@ -82,6 +88,9 @@ class _OneBlasThread:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        if _held.get():
+            yield
+            return
         held = False
         try:
             with self._lock:
@@ -91,7 +100,11 @@ class _OneBlasThread:
                 held = True
             # where this thread owns a limit already, only its own word counts
             with _controller().limit(limits=1, user_api="blas"):
-                yield
+                token = _held.set(True)
+                try:
+                    yield
+                finally:
+                    _held.reset(token)
         finally:
             if held:
                 with self._lock:
@@ -223,8 +236,8 @@ def run(
     if len(parts) > 1:
         _keep_freed_memory()
     if threads == 1:
-        context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
         with hold, _bar(len(parts), progress) as advance:
+            context = contextvars.copy_context() if len(parts) == 1 != n_jobs else _task_context()
             for part in parts:
                 context.run(task, part)
                 advance()
@@ -284,25 +297,31 @@ def in_order(
     """Call ``take(task(part))`` for each part: answers are taken in order, one at a time.
 
     So what is made of them does not depend on the number of threads. An early answer is kept until
-    those before it have come; a thread that is far ahead waits for them, but not for ever, since
-    whoever was to give one may have failed.
+    those before it have come; a thread that is far ahead waits for them, though not for ever, as an
+    interrupt may keep a thread from saying that it failed.
     """
     few = 2 * _threads(parts, n_jobs)
     turn = threading.Condition()
     early: dict[int, T] = {}
-    taken = 0
+    taken, failed = 0, False
 
     def step(numbered: tuple[int, P]) -> None:
-        nonlocal taken
+        nonlocal taken, failed
         number, part = numbered
-        answer = task(part)
-        with turn:
-            turn.wait_for(lambda: number <= taken + few, timeout=0.1)
-            early[number] = answer
-            while taken in early:
-                take(early.pop(taken))
-                taken += 1
-            turn.notify_all()
+        try:
+            answer = task(part)
+            with turn:
+                turn.wait_for(lambda: failed or number <= taken + few, timeout=_PATIENCE)
+                early[number] = answer
+                while taken in early:
+                    take(early.pop(taken))
+                    taken += 1
+                turn.notify_all()
+        except BaseException:
+            with turn:
+                failed = True
+                turn.notify_all()
+            raise
 
     run(step, list(enumerate(parts)), n_jobs=n_jobs, progress=progress)
 

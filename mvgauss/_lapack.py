@@ -2,8 +2,9 @@
 
 NumPy factors single precision in double, and inverts triangles as if they were full. SciPy publishes
 the addresses of the routines it was built with, for compiled code to call (`scipy.linalg.cython_blas`,
-`scipy.linalg.cython_lapack`). Called there, and unlike through SciPy's own wrappers, they release the
-interpreter's lock, so that threads work at the same time.
+`scipy.linalg.cython_lapack`). Called there they release the interpreter's lock, which most of SciPy's own
+wrappers do not, so that threads work at the same time. Short calls keep it: to hand it over and get it
+back takes longer than they do, and beside a thread that is busy in Python very much longer.
 
 LAPACK takes matrices column by column: what it calls upper is the lower triangle here.
 """
@@ -24,10 +25,13 @@ from mvgauss._checks import Array
 #: About how many columns of an inverse are solved for together: the further right, the fewer rows.
 _STRIP = 40
 
-_name_of = ctypes.pythonapi.PyCapsule_GetName
-_name_of.restype, _name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-_address_in = ctypes.pythonapi.PyCapsule_GetPointer
-_address_in.restype, _address_in.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+#: The size of a matrix from which on a call is long enough to let other threads go on, and to take some.
+LONG = 40
+
+_name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
+_address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 _LETTERS = [ctypes.c_char(letter) for letter in b"URN"]
 _UPPER, _RIGHT, _NO = (ctypes.addressof(letter) for letter in _LETTERS)
@@ -40,33 +44,34 @@ class _Routine(NamedTuple):
     integer: Any  #: its type of integers
 
 
-def _published(module: Any, name: str) -> _Routine:
-    """Return a routine that a module of SciPy publishes."""
+def _published(module: Any, name: str, long: bool) -> _Routine:
+    """Return a routine that a module of SciPy publishes; `long` calls let other threads go on."""
     capsule = module.__pyx_capi__[name]
     signature = _name_of(capsule)  # as in C
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (signature.count(b",") + 1))
+    pointers = [ctypes.c_void_p] * (signature.count(b",") + 1)
+    kind = (ctypes.CFUNCTYPE if long else ctypes.PYFUNCTYPE)(None, *pointers)
     integer = ctypes.c_int if b", int *" in signature else ctypes.c_int64
     return _Routine(kind(_address_in(capsule, signature)), integer)
 
 
 @cache
-def _potrf(dtype: np.dtype[Any]) -> _Routine:
+def _potrf(dtype: np.dtype[Any], long: bool) -> _Routine:
     """Return what factors a matrix."""
-    return _published(cython_lapack, {"f": "spotrf", "d": "dpotrf"}[dtype.char])
+    return _published(cython_lapack, {"f": "spotrf", "d": "dpotrf"}[dtype.char], long)
 
 
 @cache
-def _trsm(dtype: np.dtype[Any]) -> _Routine:
+def _trsm(dtype: np.dtype[Any], long: bool) -> _Routine:
     """Return what solves for many right sides with a triangle."""
-    return _published(cython_blas, {"f": "strsm", "d": "dtrsm"}[dtype.char])
+    return _published(cython_blas, {"f": "strsm", "d": "dtrsm"}[dtype.char], long)
 
 
 def _addresses(stack: Array) -> range:
     """Return where the matrices of ``(B, C, C)`` are."""
-    assert stack.flags.c_contiguous
-    assert stack.flags.writeable
-    start = stack.ctypes.data
-    return range(start, start + stack.nbytes, max(1, stack.strides[0]))
+    if not (stack.flags.carray and stack.flags.writeable):  # or memory of others would be written
+        raise ValueError("expected a stack in C order that may be written")
+    start, step = stack.ctypes.data, stack.shape[1] * stack.shape[2] * stack.itemsize
+    return range(start, start + stack.nbytes, max(1, step))
 
 
 def cholesky(s: Array) -> Array:
@@ -75,7 +80,7 @@ def cholesky(s: Array) -> Array:
     What is above the diagonals stays. Return which of the matrices are positive definite; what is in
     the triangles of others is of no use.
     """
-    call, integer = _potrf(s.dtype)
+    call, integer = _potrf(s.dtype, s.shape[-1] >= LONG)
     size, info = integer(s.shape[-1]), integer(0)
     n, result = ctypes.addressof(size), ctypes.addressof(info)
     definite = []
@@ -90,8 +95,8 @@ def invert_lower(lower: Array, out: Array) -> None:
 
     The columns of the identity are solved for in strips, each with the rows from its diagonal on.
     """
-    call, integer = _trsm(out.dtype)
     c = out.shape[-1]
+    call, integer = _trsm(out.dtype, c >= LONG)
     out[...] = np.eye(c, dtype=out.dtype)
     count = max(1, c // _STRIP)
     edges = [c * k // count for k in range(count + 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 
 import numpy as np
@@ -10,8 +11,8 @@ from mvgauss import _blocks, _lapack
 from mvgauss._blocks import scratch
 from mvgauss._checks import Array
 
-#: Matrices of up to this size are factored elementwise over the stack: a call for each costs more.
-_SMALL = 20
+#: Matrices of up to this size are factored elementwise over the stack: calls for many cost more.
+_SMALL = 13
 
 
 @lru_cache
@@ -39,10 +40,15 @@ def unpack(triangle: Array, c: int) -> Array:
 
 
 def cholesky(s: Array) -> Array:
-    """Return the Cholesky factors of a block; NaN where a matrix is not positive definite."""
-    root = np.tril(s)
-    root[~_lapack.cholesky(root)] = np.nan
-    return root
+    """Return the Cholesky factors of a block in double; NaN where a matrix is not positive definite.
+
+    NumPy's answer for a stack is all or nothing, so a stack that fails is tried in halves.
+    """
+    try:
+        return np.linalg.cholesky(s)
+    except np.linalg.LinAlgError:
+        h = len(s) // 2
+        return np.concatenate([cholesky(s[:h]), cholesky(s[h:])]) if h else np.full(s.shape, np.nan, s.dtype)
 
 
 def invert_root(s: Array, w: Array) -> None:
@@ -50,12 +56,14 @@ def invert_root(s: Array, w: Array) -> None:
     if s.shape[-1] <= _SMALL:
         _invert_small_root(s, w)
         return
-    for part in _blocks.pieces(len(s), 2 * s[:1].nbytes):
-        root = scratch("root", s[part].shape, s.dtype)
-        root[...] = s[part]
-        definite = _lapack.cholesky(root)
-        _lapack.invert_lower(root, w[part])
-        w[part][~definite] = np.nan
+    # SciPy's BLAS has threads of its own, and those of NumPy's, busy waiting for more, would be in their way
+    with _blocks.one_blas_thread() if s.shape[-1] >= _lapack.LONG else nullcontext():
+        for part in _blocks.pieces(len(s), 2 * s[:1].nbytes):
+            root = scratch("root", s[part].shape, s.dtype)
+            root[...] = s[part]
+            definite = _lapack.cholesky(root)
+            _lapack.invert_lower(root, w[part])
+            w[part][~definite] = np.nan
 
 
 def _invert_small_root(s: Array, w: Array) -> None:

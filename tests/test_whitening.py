@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import EPS, assert_within, distance, distance_bound, inverse_bound, pinvh, spectrum
 
-from mvgauss import cov, mahalanobis, pinv
+from mvgauss import MultiVariateGaussian, cov, mahalanobis, pinv
 
 SIZES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 20, 21, 26, 27, 31, 32, 33, 53, 64, 65, 79, 80, 100, 105, 131]
 conditions = st.sampled_from([1.0, 1e3, 1e6])
@@ -384,6 +384,26 @@ def test_a_direction_without_weight_is_ignored():
 def test_distances_have_the_precision_of_their_arguments(dtypes, want):
     x, mean, p = (a.astype(t) for a, t in zip([np.eye(3), np.ones(3), np.eye(3)], dtypes, strict=True))
     assert mahalanobis(x, mean, p).dtype == np.dtype(want)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "turned",
+    [
+        np.asfortranarray,
+        lambda p: np.moveaxis(np.moveaxis(p, 0, -1).copy(), -1, 0),
+        lambda p: np.moveaxis(np.moveaxis(p, 0, 1).copy(), 1, 0),
+        lambda p: np.broadcast_to(p[0], p.shape),
+    ],
+)
+def test_stacks_of_inverses_in_any_order_of_axes_give_the_same(rng, turned, dtype):
+    p = turned(covariances(rng, (3,), 4, 4, 10.0).astype(dtype))
+    x, mean = frozen(rng.standard_normal((3, 5, 4))), frozen(rng.standard_normal((3, 4)))
+    want = mahalanobis(x, mean, np.array(p, order="C"))
+    np.testing.assert_array_equal(mahalanobis(x, mean, p), want)
+    for a in (p, np.array(p, order="C")):
+        model = MultiVariateGaussian.from_parameters(mean.T, a)
+        np.testing.assert_allclose(model.mahalanobis(x.transpose(1, 2, 0)), want.T, rtol=2e-3)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
