@@ -25,8 +25,11 @@ from mvgauss._checks import Array
 #: About how many columns of an inverse are solved for together: the further right, the fewer rows.
 _STRIP = 40
 
-#: The size of a matrix from which on a call is long enough to let other threads go on, and to take some.
-LONG = 40
+#: The size of a matrix from which on BLAS may take threads for a call.
+THREADED = 40
+
+#: The size of a matrix from which on a call is long enough to let other threads go on.
+_LONG = 60
 
 _name_of = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", ctypes.pythonapi))
 _address_in = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
@@ -80,7 +83,7 @@ def cholesky(s: Array) -> Array:
     What is above the diagonals stays. Return which of the matrices are positive definite; what is in
     the triangles of others is of no use.
     """
-    call, integer = _potrf(s.dtype, s.shape[-1] >= LONG)
+    call, integer = _potrf(s.dtype, s.shape[-1] >= _LONG)
     size, info = integer(s.shape[-1]), integer(0)
     n, result = ctypes.addressof(size), ctypes.addressof(info)
     definite = []
@@ -96,7 +99,7 @@ def invert_lower(lower: Array, out: Array) -> None:
     The columns of the identity are solved for in strips, each with the rows from its diagonal on.
     """
     c = out.shape[-1]
-    call, integer = _trsm(out.dtype, c >= LONG)
+    call, integer = _trsm(out.dtype, c >= _LONG)
     out[...] = np.eye(c, dtype=out.dtype)
     count = max(1, c // _STRIP)
     edges = [c * k // count for k in range(count + 1)]

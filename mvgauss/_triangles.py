@@ -57,7 +57,7 @@ def invert_root(s: Array, w: Array) -> None:
         _invert_small_root(s, w)
         return
     # SciPy's BLAS has threads of its own, and those of NumPy's, busy waiting for more, would be in their way
-    with _blocks.one_blas_thread() if s.shape[-1] >= _lapack.LONG else nullcontext():
+    with _blocks.one_blas_thread() if s.shape[-1] >= _lapack.THREADED else nullcontext():
         for part in _blocks.pieces(len(s), 2 * s[:1].nbytes):
             root = scratch("root", s[part].shape, s.dtype)
             root[...] = s[part]

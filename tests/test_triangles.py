@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 from mvgauss import _lapack, _triangles
 
 #: On both sides of where elimination ends and where LAPACK takes more strips.
-SIZES = [1, 2, 3, _triangles._SMALL, _triangles._SMALL + 1, 39, 40, 41, 79, 80, 121]
+SIZES = [1, 2, 3, _triangles._SMALL, _triangles._SMALL + 1, 39, 40, 41, 59, 60, 79, 80, 121]
 
 
 def some(b, c, dtype=np.float64, seed=0):
@@ -81,7 +81,7 @@ def test_a_small_stack_leaves_no_threads_of_blas_in_each_others_way(c, monkeypat
 
     monkeypatch.setattr(_lapack, "invert_lower", watched)
     inverse_root(some(1, c))
-    assert set(counts) == {1} if c >= _lapack.LONG else len(counts) == 0 or c > _triangles._SMALL
+    assert set(counts) == {1} if c >= _lapack.THREADED else len(counts) == 0 or c > _triangles._SMALL
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
