@@ -10,10 +10,11 @@ scored samples, ``...`` any stack.
 
 from importlib.metadata import version as _version
 
+from mvgauss._cov import cov
+from mvgauss._distance import mahalanobis, pinv
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._maps import anomaly_map
-from mvgauss._moments import Moments, cov
-from mvgauss._whitening import mahalanobis, pinv
+from mvgauss._moments import Moments
 
 __all__ = ["Moments", "MultiVariateGaussian", "anomaly_map", "cov", "mahalanobis", "pinv"]
 __version__ = _version("mvgauss")

@@ -90,7 +90,7 @@ class Embedding:
                 )
             yield part, self.stack(array)
 
-    def refuse_not_finite(self, part: slice, dtype: np.dtype[Any]) -> NoReturn:
+    def refuse_not_finite(self, part: slice, dtype: object, small: bool = False) -> NoReturn:
         """Refuse the part that a walk found not finite, naming its first such number."""
         _checks.finite(self.name, np.asarray(self.value[part]), part.start)
         _checks.refuse(self.name, f"numbers whose squares {dtype} can hold", "larger ones")
@@ -99,6 +99,15 @@ class Embedding:
         """Refuse a part with a NaN or an infinity, naming the first."""
         samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
         _checks.finite(self.name, samples, part.start)
+
+    def whole(self) -> Array:
+        if not self.lazy:
+            return self.stack(self.value)
+        return self.stack(np.concatenate([np.asarray(self.value[p]) for p, _ in self.parts()]))
+
+    def samples(self, patches: Array) -> Array:
+        w = self.whole()
+        return w.reshape(-1, *w.shape[-2:])[patches]
 
     def stack(self, array: Array) -> Array:
         """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""

@@ -22,7 +22,7 @@ from mvgauss import _checks
 from mvgauss._checks import Array
 
 FORMAT = "mvgauss.MultiVariateGaussian"
-VERSION = 1
+VERSION = 2
 
 #: A member's `.npy` header, and the JSON text, are refused when longer: neither needs to be.
 _HEADER_BYTES = 1 << 16
@@ -71,7 +71,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
     header = _header(arrays.pop("header", None), name)
     if sorted(arrays) != header.pop("members", None):
         _checks.refuse("path", "a whole file", f"{name!r}, which has other members than were saved")
-    return header, arrays
+    return 2, header, arrays
 
 
 def _members(file: IO[bytes]) -> dict[str, Array]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _files
+from mvgauss import _checks, _files, _fitting, _state
 from mvgauss._checks import Array
-from mvgauss._fitted import Fitted, NotFiniteError
-from mvgauss._model import not_fitted
-from mvgauss._moments import cov
-from mvgauss._scoring import Scoring
-from mvgauss._shrinkage import refuse_weights
+from mvgauss._cov import cov
+from mvgauss._decisions import Decisions
+from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError
+from mvgauss._params import not_fitted
 
 __all__ = ["MultiVariateGaussian"]
 
 
-class MultiVariateGaussian(Scoring):
+class MultiVariateGaussian(Decisions):
     r"""One multivariate Gaussian for each patch of image embeddings.
 
     Axis 0 of an embedding is samples, `feature_axis` is features, and all other axes are the grid of
@@ -185,8 +185,8 @@ class MultiVariateGaussian(Scoring):
             If an argument is of the wrong kind.
         """
         with self._training():
-            fitted = self._updated(None, embedding, sample_weight, factors=True)
-            fitted.refuse_unsolvable()
+            fitted = self._updated(None, embedding, sample_weight, factor=True)
+            fitted.raise_if_too_few()
             self._fitted = fitted
         return self
 
@@ -257,29 +257,26 @@ class MultiVariateGaussian(Scoring):
         theirs = other._fitted
         if theirs is None:
             raise not_fitted("other: expected a fitted model, got one that is not fitted")
-        theirs.refuse_without_moments()
+        theirs.raise_without_moments()
         with self._training():
             how = self._regularisation()
             mine = self._fitted
             if mine is None:
-                working, _ = self._dtypes(theirs.working)
-                for what, wanted, got in (
-                    ("n_features", self.n_features, theirs.n_features),
-                    ("n_patches", self.n_patches, theirs.n_patches),
-                    ("dtype", working, theirs.working),
-                ):
-                    if wanted is not None and wanted != got:
-                        _checks.refuse("other", f"{what} = {wanted}", f"{got}")
-                self._fitted = theirs.regularised(how)
+                for what, wanted in (("n_features", self.n_features), ("n_patches", self.n_patches)):
+                    if wanted is not None and wanted != getattr(theirs, what):
+                        _checks.refuse("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
+                self._fitted = replace(theirs.regularised(how), dtype=self._kept(theirs.dtype), factor=None)
                 return self
-            mine.refuse_without_moments()
-            for what in ("n_features", "grid", "working"):
+            mine.raise_without_moments()
+            for what in ("n_features", "grid"):
                 if getattr(mine, what) != getattr(theirs, what):
                     _checks.refuse("other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}")
             try:
-                self._fitted = mine.regularised(how).merged(theirs.regularised(how), self._walk("merge"))
-            except NotFiniteError:
-                _checks.refuse("other", f"moments that {mine.working} can hold together", "larger ones")
+                self._fitted = _fitting.merge(
+                    mine.regularised(how), theirs.regularised(how), self._walk("merge")
+                )
+            except OutOfRangeError:
+                _checks.refuse("other", "moments that double precision can hold together", "larger ones")
         return self
 
     def forward(self, embedding: ArrayLike) -> list[Array]:
@@ -331,7 +328,7 @@ class MultiVariateGaussian(Scoring):
         else:
             fitted = self._model()
         dtype = None if self.dtype is None else np.dtype(self.dtype).name
-        header, arrays = fitted.state()
+        header, arrays = _state.pack(fitted)
         _files.write(path, {"params": {**self.get_params(), "dtype": dtype}, **header}, arrays)
 
     @classmethod
@@ -353,10 +350,10 @@ class MultiVariateGaussian(Scoring):
         ValueError
             If the file is missing, truncated, damaged, of a later version or of another kind.
         """
-        header, arrays = _files.read(path)
+        version, header, arrays = _files.read(path)
         try:
             self = cls(**header.pop("params"))
-            self._fitted = Fitted.from_state(header, arrays)
+            self._fitted = _state.unpack(version, header, arrays)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"path: expected the parts of a saved model, got others: {error}") from error
         return self
@@ -405,8 +402,7 @@ class MultiVariateGaussian(Scoring):
             _checks.refuse("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
         _checks.finite("mean", mu)
         self = cls(feature_axis=feature_axis, dtype=dtype)
-        _, stored = self._dtypes(np.result_type(mu, p))
-        self._fitted = Fitted.from_inverse(mu.T, p, stored)
+        self._fitted = Fitted.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
         return self
 
     def _updated(
@@ -414,36 +410,34 @@ class MultiVariateGaussian(Scoring):
         base: Fitted | None,
         embedding: ArrayLike,
         sample_weight: ArrayLike | None,
-        factors: bool = False,
+        factor: bool = False,
     ) -> Fitted:
         """Return the model of `base` and more samples, with its factors where they come at no cost."""
         how = self._regularisation()
         if base is not None:
-            base.refuse_without_moments()
+            base.raise_without_moments()
         x = self._embedding(embedding, base)
         w = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
-            w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factors)
-            if how.shrinkage is not None:
-                refuse_weights(how)
-        working, stored = self._dtypes(x.dtype)
+            w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factor)
+        kept = self._kept(x.dtype) if base is None else base.dtype
         if base is not None:
-            working, stored = base.working, base.dtype
             base = base.regularised(how)
         for part, stack in x.parts():
             try:
-                base = Fitted.of_samples(
+                base = _fitting.fit(
                     stack,
                     None if w is None else w[part],
-                    working=working,
-                    dtype=stored,
+                    dtype=kept,
                     how=how,
                     base=base,
-                    factors=factors and stack.shape[-2] == x.n_samples,
+                    factor=factor and stack.shape[-2] == x.n_samples,
                     walk=self._walk("fit"),
                 )
-            except NotFiniteError:
-                x.refuse_not_finite(part, working)
+            except TooSmallError:
+                x.refuse_not_finite(part, np.dtype(float), small=True)
+            except OutOfRangeError:
+                x.refuse_not_finite(part, np.dtype(float))
         assert base is not None
         return base

@@ -1,17 +1,17 @@
-"""Moments -> regularised covariance: shrinkage towards a multiple of the identity, and the ridge.
+"""Moments -> the covariance's scale, ridge and shrinkage intensity.
 
 A maths room: no pictures, files, threads or progress.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 
 from mvgauss import _checks
 from mvgauss._checks import Array
-from mvgauss._moments import Moments
+from mvgauss._scatter import Norms, Sample
 
 ESTIMATED = ("oas", "ledoit_wolf")
 
@@ -38,40 +38,36 @@ class Regularisation(NamedTuple):
 
     @property
     def needs_fourth(self) -> bool:
-        """Return whether the intensity is estimated from fourth moments."""
+        """Whether the intensity is estimated from fourth moments."""
         return self.shrinkage == "ledoit_wolf"
 
-
-def refuse_weights(how: Regularisation) -> NoReturn:
-    """Refuse samples of unequal weight where the covariance is to be shrunk."""
-    _checks.refuse(
-        "sample_weight",
-        f"None with shrinkage={how.shrinkage!r}",
-        "weights",
-        hint="the intensity is derived for samples of equal weight only",
-    )
+    @property
+    def any(self) -> bool:
+        """Whether covariances are regularised at all."""
+        return self.reg_covar > 0 or (self.shrinkage is not None and self.shrinkage != 0)
 
 
-def estimate(m: Moments, how: Regularisation) -> tuple[Array, Array]:
-    r"""Return regularised covariances ``(B, C, C)`` and the shrinkage intensities ``(B,)``.
+def estimate(sample: Sample, how: Regularisation) -> tuple[Array, Array, Array]:
+    r"""Return scale s, ridge and intensity :math:`\rho`, ``(B,)`` each, of covariances s M + ridge I.
 
     :math:`\hat\Sigma = (1 - \rho) S + \rho (\operatorname{tr} S / C) I + \varepsilon I`, with S the
-    covariance of divisor W - ddof V/W. The scatter of `m` is used up: the answer takes its place.
+    covariance of divisor W - ddof.
     """
-    rho = intensity(m, how.shrinkage)
-    s = m.scatter
-    s /= m.divisor(how.ddof).astype(s.dtype)[:, None, None]
-    i = np.arange(s.shape[-1])
-    if how.shrinkage is not None:
-        level = s[:, i, i].mean(axis=1)
-        s *= (1 - rho).astype(s.dtype)[:, None, None]
-        s[:, i, i] += (rho * level).astype(s.dtype)[:, None]
-    s[:, i, i] += how.reg_covar
-    return s, rho
+    b, c = sample.mean.shape
+    divisor = sample.weight - how.ddof
+    if how.shrinkage is None:
+        nothing = np.zeros(b)
+        return np.full(b, 1 / divisor), nothing + how.reg_covar, nothing
+    if isinstance(how.shrinkage, str):
+        norms = sample.scatter.norms()
+        rho, trace = intensity(how.shrinkage, norms, sample.weight, c, sample.fourth), norms.trace
+    else:
+        rho, trace = np.full(b, how.shrinkage), sample.scatter.diagonal().sum(axis=1)
+    return (1 - rho) / divisor, rho * trace / (divisor * c) + how.reg_covar, rho
 
 
-def intensity(m: Moments, shrinkage: float | str | None) -> Array:
-    r"""Return the shrinkage intensities ``(B,)`` of a block, fixed or estimated.
+def intensity(shrinkage: str, norms: Norms, n: Array | float, p: int, fourth: Array | None) -> Array:
+    r"""Return the estimated shrinkage intensities, elementwise, for scatters M of n samples.
 
     Both estimates are those of their papers for :math:`S = M/n`, the covariance of divisor n, with
     p features:
@@ -86,22 +82,13 @@ def intensity(m: Moments, shrinkage: float | str | None) -> Array:
       :math:`\rho = \min(b, d)/d` with :math:`d = \lVert S - \mu I \rVert^2`,
       :math:`b = (\sum_k \lVert x_k - \bar x \rVert^4 / n - \lVert S \rVert^2) / n`.
     """
-    b, p = m.mean.shape
-    if not isinstance(shrinkage, str):
-        return np.full(b, shrinkage or 0.0)
     if p == 1:  # one variance is a multiple of the identity already
-        return np.zeros(b)
-    n = m.sum_weights
-    s = m.scatter.astype(np.float64) / n[:, None, None]
-    i = np.arange(p)
-    mu = s[:, i, i].mean(axis=1)
-    square = np.vecdot(s, s).sum(axis=1)
-    s[:, i, i] -= mu[:, None]
-    d = np.vecdot(s, s).sum(axis=1)  # tr S^2 - tr^2 S / p, without the cancellation
+        return np.zeros(np.shape(norms.trace))
+    d = norms.off
     safe = np.where(d > 0, d, 1)
     if shrinkage == "oas":
-        above = square + (p * mu) ** 2
+        above = norms.square + np.ldexp(norms.trace, -norms.exponent) ** 2
         return np.where(d > 0, np.minimum(above / ((n + 1) * safe), 1), 1.0)
-    assert m.fourth is not None
-    beta = np.maximum(m.fourth / n - square, 0) / n
-    return np.where(d > 0, np.minimum(beta, d) / safe, 0.0)
+    assert fourth is not None
+    beta = np.maximum(np.ldexp(fourth, -2 * norms.exponent) - norms.square / n, 0)
+    return np.where(d > 0, np.minimum(beta / safe, 1), 0.0)

@@ -1,4 +1,4 @@
-"""What distances mean: densities, probabilities, leave-one-out, limits.
+"""The distributions of distances: densities, probabilities, quantiles, conformal limits.
 
 A maths room: blocks of numbers in, blocks of numbers out. p is the dimension (the rank of the
 covariance), n the number of samples that the mean and the covariance were estimated from.
@@ -15,7 +15,7 @@ from scipy import special
 from mvgauss import _checks
 from mvgauss._checks import Array
 
-Law = Literal["hotelling", "leave-one-out", "chi2"]
+Distribution = Literal["hotelling", "leave-one-out", "chi2"]
 
 
 def log_density(squared: Array, rank: Array, log_pdet: Array) -> Array:
@@ -24,24 +24,6 @@ def log_density(squared: Array, rank: Array, log_pdet: Array) -> Array:
     -1/2 (rank log 2 pi + log pdet + d^2), as `scipy.stats.multivariate_normal`.
     """
     return np.asarray(-0.5 * (rank * math.log(2 * math.pi) + log_pdet + squared))
-
-
-def off_support(z: Array, w: Array) -> Array:
-    r"""Return which deviations ``(B, M, C)`` leave the support of deficient factors ``(B, C, C)``.
-
-    The rows of such a factor are orthogonal, each as long as the inverse of its standard deviation.
-    What of z lies outside of their span may be rounding up to :math:`\sqrt{C \epsilon}` times the
-    larger of z and the largest standard deviation: the square root of the cut-off that dropped the
-    other directions.
-    """
-    length = np.linalg.norm(w, axis=2)
-    kept = length > 0
-    u = w / np.where(kept, length, 1)[:, :, None]
-    rest = z - np.matmul(np.matmul(z, u.swapaxes(1, 2)), u)
-    largest = 1 / np.min(length, axis=1, initial=np.inf, where=kept)
-    size = np.maximum(np.linalg.norm(z, axis=2), largest[:, None])
-    tolerance = math.sqrt(w.shape[-1] * np.finfo(w.dtype).eps) * size
-    return np.asarray(np.linalg.norm(rest, axis=2) > tolerance)
 
 
 def hotelling_sf(squared: Array, n: float, p: Array) -> Array:
@@ -89,41 +71,3 @@ def conformal_limit(scores: Array, rate: float) -> float:
             hint="more images support a smaller rate",
         )
     return float(np.partition(scores, k - 1)[k - 1])
-
-
-def downdated(v: Array, w: Array, c: Array, stretch: Array, ridge: bool) -> Array:
-    r"""Return squared distances under covariances from which the sample itself is taken.
-
-    Parameters
-    ----------
-    v : ndarray, shape (B, N, C)
-        Deviations from the mean of all samples.
-    w : ndarray, shape (B, C, C)
-        Factors of A, the covariance before the sample is taken out: :math:`A - c v v^T` remains.
-    c, stretch : ndarray, shape (N,) or (B, N)
-        That c, and how much longer the deviation from the mean of the others is.
-    ridge : bool
-        Whether A contains a ridge: then c q < 1, however little.
-
-    Notes
-    -----
-    With :math:`q = v^T A^+ v`, Sherman & Morrison (1950) give
-    :math:`v^T (A - c v v^T)^{-1} v = q / (1 - c q)`. Where c q = 1 nothing else spans the direction
-    :math:`k = A^+ v`; the pseudo-inverse of what remains is :math:`P A^+ P` with
-    :math:`P = I - k k^T / k^T k`, and leaves :math:`(q / k^T k)^2 k^T A^+ k - q`.
-    """
-    y = np.matmul(v, w.swapaxes(1, 2))
-    q = np.vecdot(y, y)
-    left = 1 - c * q
-    eps = np.finfo(w.dtype).eps
-    alone = np.zeros(left.shape, bool) if ridge else left <= math.sqrt(eps)
-    left = np.maximum(left, eps)
-    result = q / np.where(alone, 1, left)
-    if alone.any():
-        k = np.matmul(y, w)
-        kk = np.vecdot(k, k)
-        wk = np.matmul(k, w.swapaxes(1, 2))
-        ratio = q / np.where(kk > 0, kk, 1)
-        other = np.maximum(ratio**2 * np.vecdot(wk, wk) - q, 0)
-        result = np.where(alone, other, result)
-    return np.asarray(result * stretch**2)

@@ -1,4 +1,4 @@
-"""A model of patches: its parameters, what is fitted, and how scikit-learn sees it."""
+"""The parameters of a model of patches, what is fitted, and how scikit-learn sees it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from mvgauss import _checks, _html
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted, Walk
+from mvgauss._locks import Lock
 from mvgauss._shrinkage import Regularisation
 
 #: Fitting calls on one model wait for each other; the locks live beside the models, which are
 #: copied and pickled as plain objects.
-_locks: WeakKeyDictionary[PatchModel, threading.Lock] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[Parameters, Lock] = WeakKeyDictionary()
 _locks_lock = threading.Lock()
 
 
@@ -38,7 +39,7 @@ def not_fitted(message: str) -> NotFittedError:
     return error
 
 
-class PatchModel:
+class Parameters:
     """Parameters of the constructor, and the Gaussians that were fitted with them."""
 
     _fitted: Fitted | None = None
@@ -120,7 +121,7 @@ class PatchModel:
     @property
     def rank(self) -> Array:
         """Ranks of the regularised covariances, ``(P,)``."""
-        return self._model().made(self._walk("factors")).rank.copy()
+        return self._model().factors(self._walk("factors")).rank.copy()
 
     @property
     def nbytes(self) -> int:
@@ -160,17 +161,16 @@ class PatchModel:
             raise not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
         c = _checks.integer("n_features", self.n_features, low=1)
         p = _checks.integer("n_patches", self.n_patches, low=1)
-        _, stored = self._dtypes(np.dtype(np.float32))
-        return Fitted.identity(c, p, stored)
+        return Fitted.identity(c, p, self._kept(np.dtype(np.float32)))
 
-    def _dtypes(self, given: np.dtype[Any]) -> tuple[np.dtype[Any], np.dtype[Any]]:
-        """Return the dtypes to compute in and to keep results in."""
+    def _kept(self, given: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype to keep results of such data in."""
         if self.dtype is None:
-            return np.dtype(np.float64), _checks.stored(given)
+            return _checks.stored(given)
         dtype = _checks.inexact("dtype", self.dtype, kinds="f")
         if dtype.itemsize not in (4, 8):
             _checks.refuse("dtype", "float32 or float64", str(dtype))
-        return dtype, dtype
+        return dtype
 
     def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
         """Return an embedding of the sizes seen before, or of those given to the constructor."""
@@ -193,6 +193,6 @@ class PatchModel:
     def _training(self) -> Iterator[None]:
         """Let one thread at a time change this model."""
         with _locks_lock:
-            lock = _locks.setdefault(self, threading.Lock())
+            lock = _locks.setdefault(self, Lock())
         with lock:
             yield

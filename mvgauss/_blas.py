@@ -1,0 +1,222 @@
+"""BLAS held to one thread while blocks are walked, on every platform and after a fork.
+
+Threads over blocks and BLAS's own threads would fight for the same cores. So as long as a walk is under
+way in any thread, each BLAS of the process (NumPy's and SciPy's may be two) runs one thread, and a
+Python thread that waits for the interpreter gets its turn soon. Both are numbers of the process: all
+walks share one count of holders, the first lowers them and the last gives them back, whichever threads
+these are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+#: Seconds after which a thread that is busy in Python hands the interpreter to one that waits. A block
+#: lets go of it at each of its steps, and by default waits 5 ms each time until it has it back.
+TURN = 1e-4
+
+#: Seconds for which a fork waits for the blocks of other threads, which take some ms.
+PATIENCE = 1.0
+
+
+class _Setting:
+    """A number of the process that is low as long as anybody holds it, and then what it was before."""
+
+    def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any], low: float) -> None:
+        self._read, self._write, self._low = read, write, low
+        self._before = self._lowered = 0.0  #: what is read outside, and while it is held; 0 if it is not
+        self._holders: set[int] = set()
+
+    @property
+    def outside(self) -> float:
+        """Return what the number is where nobody holds it."""
+        return self._before or float(self._read())
+
+    def hold(self, holder: int) -> None:
+        """Lower the number; where somebody has raised it since the first holder came, that counts."""
+        self._holders.add(holder)
+        value = self._read()
+        if value > self._low:
+            self._before = value
+            self._write(self._low)
+            self._lowered = self._read()
+
+    def release(self, holder: int) -> None:
+        """Give the number back after the last holder, unless somebody else has set it meanwhile."""
+        self._holders.discard(holder)
+        if not self._holders:
+            self._give_back()
+
+    def forget_holders(self) -> None:
+        """Give the number back in a child process, where no holder is left."""
+        self._holders.clear()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._before and self._read() == self._lowered:
+            self._write(self._before)
+        self._before = 0.0
+
+
+class _ThreadSetting(_Setting, threading.local):
+    """Such a number of which each thread has its own: that of a BLAS on OpenMP, and of MKL."""
+
+
+def _write_interval(seconds: float) -> None:
+    """Set the switch interval; what is cut off are parts of a microsecond, and of what was read."""
+    sys.setswitchinterval(seconds + 5e-7)
+
+
+def _libraries() -> list[_Setting]:
+    """Return the numbers of threads of the BLAS libraries, which are loaded by now; to find them takes ms."""
+    found: list[_Setting] = []
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        layer = getattr(library, "threading_layer", None)
+        if layer == "disabled":
+            continue
+        # such a call is too short to let go of the interpreter, and has no fork in its midst
+        library.dynlib = ctypes.PyDLL(library.filepath, handle=library.dynlib._handle)
+        # since 3.8 the one that everybody may call has no effect if another thread has set a limit
+        write = getattr(library, "_real_set_num_threads", library.set_num_threads)
+        own = layer == "openmp" or library.internal_api == "mkl"
+        found.append((_ThreadSetting if own else _Setting)(library.get_num_threads, write, 1))
+    return found
+
+
+class _Blocks:
+    """The blocks that threads are in the midst of, which a fork waits for, and which wait for a fork.
+
+    A child process has a copy of every lock but only the thread that forked. OpenBLAS takes a lock of its
+    own for a moment in most calls, and a child that got it taken would wait for it without end.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[int, int] = {}  #: the thread of each
+        self._forking: set[int] = set()  #: threads
+
+    def hold(self, holder: int) -> None:
+        """Begin a block; one within another, which a fork may be waiting for, does not wait itself."""
+        thread = threading.get_ident()
+        _state.wait_for(lambda: not self._forking or thread in self._begun.values())
+        self._begun[holder] = thread
+
+    def release(self, holder: int) -> None:
+        """End a block."""
+        if self._begun.pop(holder, None) and self._forking:
+            _state.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait for the blocks of threads that do not fork, though not without end: one may wait for us."""
+        self._forking.add(threading.get_ident())
+        _state.wait_for(lambda: self._forking.issuperset(self._begun.values()), timeout=PATIENCE)
+
+    def after_fork(self) -> None:
+        """Let blocks begin again."""
+        self._forking.discard(threading.get_ident())
+        _state.notify_all()
+
+
+#: Held while any of what is below changes, and during a fork. It may be taken again by the thread that has
+#: it, as a lost `_Hold` may be collected anywhere.
+_state = threading.Condition(threading.RLock())
+_interval = _Setting(sys.getswitchinterval, _write_interval, TURN)
+_blocks = _Blocks()
+_blas: list[_Setting] | None = None
+
+
+def _blas_settings() -> list[_Setting]:
+    """Return the settings of the BLAS libraries, found once."""
+    global _blas
+    with _state:
+        if _blas is None:
+            _blas = _libraries()
+        return _blas
+
+
+class _Hold:
+    """A holder of settings; one that an interrupt loses before it has released them does so as it goes."""
+
+    def __init__(self, settings: Iterable[_Setting | _Blocks]) -> None:
+        self._settings = settings
+        with _state:
+            for setting in settings:
+                setting.hold(id(self))
+
+    def release(self) -> None:
+        """Let go of the settings."""
+        if self._settings:
+            with _state:
+                for setting in self._settings:
+                    setting.release(id(self))
+            self._settings = ()
+
+    __del__ = release
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Hold the interpreter's switch interval to at most `TURN`, whichever other threads do the same."""
+    hold = _Hold([_interval])
+    try:
+        yield
+    finally:
+        hold.release()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold BLAS to one thread, and the switch interval as `short_turns`, for this thread and all others.
+
+    Each thread that works enters it, as with some libraries a limit is that of a thread.
+    """
+    hold = _Hold([_interval, *_blas_settings()])
+    try:
+        yield
+    finally:
+        hold.release()
+
+
+@contextmanager
+def block() -> Iterator[None]:
+    """Be in the midst of a block: a fork by another thread waits until it ends."""
+    hold = _Hold([_blocks])
+    try:
+        yield
+    finally:
+        hold.release()
+
+
+def threads() -> int | None:
+    """Return how many threads BLAS may run outside of walks, or None if no BLAS is known to have any."""
+    with _state:
+        return max((int(setting.outside) for setting in _blas_settings()), default=None)
+
+
+def _before_fork() -> None:
+    _state.acquire()
+    _blocks.before_fork()
+
+
+def _in_parent() -> None:
+    _blocks.after_fork()
+    _state.release()
+
+
+def _in_child() -> None:
+    """Give BLAS and the interpreter back what they had: the threads that held them are not here."""
+    global _state, _blocks
+    _state, _blocks = threading.Condition(threading.RLock()), _Blocks()
+    for setting in [_interval, *(_blas or [])]:
+        setting.forget_holders()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

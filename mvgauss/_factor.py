@@ -1,0 +1,257 @@
+r"""Factors of stacks of covariances: what distances, densities and inverses are computed from.
+
+A `Factor` is a `Root` (W with :math:`W^T W = \hat\Sigma^+`) or `Thin`: for a covariance
+:math:`\hat\Sigma = s K^T K + \delta I` of few rows K, ``(n, C)``, with :math:`V = \sqrt s K` and T the
+whitening matrix of the small :math:`V V^T + \delta I`,
+
+.. math:: a = T^T T V z, \quad r = z - V^T a, \quad d^2 = \lVert a \rVert^2 + \lVert r \rVert^2 / \delta,
+
+which is Woodbury's identity as a sum of squares: the minimum of
+:math:`\lVert a \rVert^2 + \lVert z - V^T a \rVert^2 / \delta` over a, so that an error of a enters
+squared. Where :math:`\delta = 0` the second term is left out.
+
+Both are indexed by blocks of patches; what they keep may be single precision, what they compute is
+double.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+
+from mvgauss import _whitening
+from mvgauss._checks import Array
+from mvgauss._whitening import Whitening, self_product
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What both forms have: P patches, or a block of them."""
+
+    rank: Array  #: (P,)
+    log_pdet: Array  #: (P,), logarithms of the pseudo-determinants
+    shrinkage: Array  #: (P,), the intensities that were used
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __getitem__(self, where: Any) -> Self:
+        """Return the factors of some patches."""
+        return type(self)(**{name: a[where] for name, a in self.arrays().items()})
+
+    def __setitem__(self, where: Any, block: Factor) -> None:
+        """Write the factors of some patches; rows that are those of the scatter are there already."""
+        for name, a in self.arrays().items():
+            if name != "rows":
+                a[where] = getattr(block, name)
+
+    def squared_norms(self, z: Array) -> Array:
+        """Return the squared distances of deviations ``(B, M, C)``: ``(B, M)``."""
+        raise NotImplementedError
+
+    def solve(self, z: Array) -> Array:
+        """Return inverse covariances times deviations ``(B, M, C)``."""
+        raise NotImplementedError
+
+    def outside(self, z: Array) -> tuple[Array, Array]:
+        """Return the lengths of what of deviations is off the support, and the largest deviation in it."""
+        raise NotImplementedError
+
+    def inverse(self) -> Array:
+        """Return the (pseudo-)inverses, ``(B, C, C)``, exactly symmetric."""
+        raise NotImplementedError
+
+    def covariance(self) -> Array:
+        """Return the covariances, ``(B, C, C)``, exactly symmetric."""
+        raise NotImplementedError
+
+    def condition(self) -> Array:
+        """Return the condition numbers, ``(B,)``; inf where the rank is deficient."""
+        raise NotImplementedError
+
+    def off_support(self, z: Array) -> Array:
+        r"""Return which deviations ``(B, M, C)`` leave the support of deficient covariances.
+
+        What lies outside may be rounding up to :math:`\sqrt{C \epsilon}` times the larger of z and the
+        largest standard deviation, with the precision that is kept: the square root of the cut-off that
+        dropped the other directions.
+        """
+        c = z.shape[-1]
+        result = np.zeros(z.shape[:-1], bool)
+        some = np.flatnonzero(self.rank < c)
+        if some.size:
+            rest, largest = self[some].outside(z[some])
+            size = np.maximum(np.linalg.norm(z[some], axis=2), largest[:, None])
+            result[some] = rest > math.sqrt(c * self._eps) * size
+        return result
+
+    @property
+    def _eps(self) -> float:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Root(Factor):
+    r"""Factors W, ``(P, m, C)``, of m = C rows or, without a ridge, of as few as the scatter has."""
+
+    root: Array
+
+    @classmethod
+    def empty(cls, p: int, m: int, c: int, dtype: np.dtype[Any]) -> Self:
+        """Return room for the factors of P patches."""
+        return cls(np.empty(p, np.intp), np.empty(p), np.empty(p), np.empty((p, m, c), dtype))
+
+    @classmethod
+    def of(cls, w: Whitening, shrinkage: Array) -> Self:
+        """Return a block of factors."""
+        return cls(w.rank, w.log_pdet, shrinkage, w.root)
+
+    def kept(self, dtype: np.dtype[Any]) -> Self:
+        """Return what is kept without the moments."""
+        return self
+
+    @property
+    def _eps(self) -> float:
+        return float(np.finfo(self.root.dtype).eps)
+
+    @property
+    def _double(self) -> Array:
+        return self.root.astype(np.float64, copy=False)
+
+    def squared_norms(self, z: Array) -> Array:
+        y = np.matmul(z, self._double.swapaxes(1, 2))
+        return np.asarray(np.vecdot(y, y))
+
+    def solve(self, z: Array) -> Array:
+        w = self._double
+        return np.asarray(np.matmul(np.matmul(z, w.swapaxes(1, 2)), w))
+
+    def outside(self, z: Array) -> tuple[Array, Array]:
+        w = self._double  # the rows of a deficient one are orthogonal
+        length = np.linalg.norm(w, axis=2)
+        kept = length > 0
+        u = w / np.where(kept, length, 1)[:, :, None]
+        rest = z - np.matmul(np.matmul(z, u.swapaxes(1, 2)), u)
+        shortest = np.min(length, axis=1, initial=np.inf, where=kept)
+        return np.linalg.norm(rest, axis=2), 1 / shortest
+
+    def inverse(self) -> Array:
+        return self_product(self._double)
+
+    def covariance(self) -> Array:
+        return _whitening.inverse_of(self._double, self.rank)
+
+    def condition(self) -> Array:
+        values = np.linalg.svd(self._double, compute_uv=False)
+        full = self.rank == self.root.shape[-1]
+        low = np.where(full, values[:, -1], 1)
+        return np.where(full, (values[:, 0] / low) ** 2, np.inf)
+
+
+@dataclass(frozen=True)
+class Thin(Factor):
+    """Factors of few rows: K, T, s and the ridge, see the head of this file."""
+
+    rows: Array  #: (P, n, C), those of the scatter where that is kept
+    small: Array  #: (P, n, n)
+    scale: Array  #: (P,)
+    ridge: Array  #: (P,)
+
+    @classmethod
+    def empty(cls, rows: Array, dtype: np.dtype[Any]) -> Self:
+        """Return room for the factors of covariances with these rows."""
+        p, n, _ = rows.shape
+        rank = np.empty(p, np.intp)
+        return cls(
+            rank, np.empty(p), np.empty(p), rows, np.empty((p, n, n), dtype), np.empty(p), np.empty(p)
+        )
+
+    @classmethod
+    def of(cls, rows: Array, scale: Array, ridge: Array, shrinkage: Array) -> Self:
+        """Factor a block."""
+        c = rows.shape[2]
+        gram = np.matmul(rows, rows.swapaxes(1, 2))
+        gram *= scale[:, None, None]
+        i = np.arange(gram.shape[1])
+        gram[:, i, i] += ridge[:, None]
+        w = _whitening.whiten(gram, ridge)
+        known = ridge > 0
+        rest = np.where(known, c - len(i), 0)
+        log_pdet = w.log_pdet + rest * np.log(np.where(known, ridge, 1))
+        return cls(np.where(known, c, w.rank), log_pdet, shrinkage, rows, w.root, scale, ridge)
+
+    def kept(self, dtype: np.dtype[Any]) -> Self:
+        """Return what is kept without the moments: the rows in the dtype of results."""
+        return replace(self, rows=self.rows.astype(dtype))
+
+    @property
+    def _eps(self) -> float:
+        return float(np.finfo(self.small.dtype).eps)
+
+    @property
+    def _double(self) -> tuple[Array, Array, Array]:
+        """Return V or, where s is 0, nothing; T; and 1 / ridge, 0 where there is none."""
+        v = self.rows.astype(np.float64, copy=False)
+        inverse = np.divide(1, self.ridge, out=np.zeros(len(self.ridge)), where=self.ridge > 0)
+        return v, self.small.astype(np.float64, copy=False), inverse
+
+    def _parts(self, z: Array) -> tuple[Array, Array, Array, Array]:
+        """Return T V z, a, r and 1 / ridge."""
+        k, t, inverse = self._double
+        root = np.sqrt(self.scale)[:, None, None]
+        y = np.matmul(z, k.swapaxes(1, 2))
+        y *= root
+        y = np.matmul(y, t.swapaxes(1, 2))
+        a = np.matmul(y, t)
+        r = np.matmul(a * root, k)
+        return y, a, np.subtract(z, r, out=r), inverse[:, None]
+
+    def squared_norms(self, z: Array) -> Array:
+        _, a, r, inverse = self._parts(z)
+        return np.asarray(np.vecdot(a, a) + inverse * np.vecdot(r, r))
+
+    def solve(self, z: Array) -> Array:
+        _, a, r, inverse = self._parts(z)
+        r *= inverse[..., None]
+        bare = np.flatnonzero(self.ridge == 0)
+        if bare.size:
+            k, t, _ = self[bare]._double
+            b = np.matmul(np.matmul(a[bare], t.swapaxes(1, 2)), t)
+            r[bare] = np.matmul(b * np.sqrt(self.scale[bare])[:, None, None], k)
+        return r
+
+    def outside(self, z: Array) -> tuple[Array, Array]:
+        _, _, r, _ = self._parts(z)
+        length = np.linalg.svd(self._double[1], compute_uv=False)
+        kept = np.arange(length.shape[1]) < self.rank[:, None]
+        shortest = np.min(length, axis=1, initial=np.inf, where=kept)
+        return np.linalg.norm(r, axis=2), 1 / shortest
+
+    def inverse(self) -> Array:
+        k, t, inverse = self._double
+        w = np.matmul(t, k) * np.sqrt(self.scale)[:, None, None]
+        result = self_product(w) * -inverse[:, None, None]
+        i = np.arange(k.shape[2])
+        result[:, i, i] += inverse[:, None]
+        bare = np.flatnonzero(self.ridge == 0)
+        if bare.size:
+            result[bare] = self_product(np.matmul(t[bare].swapaxes(1, 2), w[bare]))
+        return result
+
+    def covariance(self) -> Array:
+        result = self_product(self._double[0]) * self.scale[:, None, None]
+        i = np.arange(result.shape[1])
+        result[:, i, i] += self.ridge[:, None]
+        return result
+
+    def condition(self) -> Array:
+        n, c = self.rows.shape[1:]
+        length = np.linalg.svd(self._double[1], compute_uv=False)  # 1 / sqrt of the Gram matrix's eigenvalues
+        with np.errstate(divide="ignore"):
+            largest = np.maximum(self.ridge, 1 / length.min(axis=1, initial=np.inf) ** 2)
+            smallest = self.ridge if n < c else 1 / length[:, 0] ** 2
+            return np.where(self.rank == c, largest / smallest, np.inf)

@@ -1,0 +1,119 @@
+"""Samples -> fitted: moments, merged with those before, and factors made in the same walk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mvgauss import _blocks
+from mvgauss._checks import Array
+from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError, Walk, least_patches
+from mvgauss._scatter import Sample, Scatter
+from mvgauss._shrinkage import Regularisation
+
+#: Below, the squares of deviations lose digits to the end of the range.
+_TINY = 1e-290
+
+
+def fit(
+    x: Array,
+    weights: Array | None,
+    *,
+    dtype: np.dtype[Any],
+    how: Regularisation,
+    base: Fitted | None = None,
+    factor: bool = False,
+    walk: Walk = Walk(),
+) -> Fitted:
+    """Return the model of samples ``(*grid, N, C)``, with those of `base`, and if asked for with factors."""
+    *grid, n, c = x.shape
+    w = np.ones(n) if weights is None else weights
+    coarse = x.dtype.kind == "f" and x.dtype.itemsize < 8
+    new = _empty(
+        tuple(grid),
+        c,
+        how,
+        dtype,
+        n_samples=n + (base.n_samples if base else 0),
+        sum_weights=float(w.sum()) + (base.sum_weights if base else 0),
+        sum_squared_weights=float((w * w).sum()) + (base.sum_squared_weights if base else 0),
+        resolution=max(float(np.finfo(x.dtype).eps) if coarse else 0.0, base.resolution if base else 0.0),
+    )
+    if factor:
+        new.raise_if_too_few()
+        new = replace(new, factor=new.scatter.empty_factor(how.any, dtype))
+    blocks = _blocks.flat(x, 2, tuple(grid))
+
+    def task(b: slice) -> None:
+        block = blocks[b]
+        with np.errstate(all="ignore"):
+            part = Sample.of(block, weights, how.needs_fourth)
+            _check_range(part, block)
+            if base is not None:
+                part = base.sample(b).merge(part)
+            _write(new, b, part)
+            if new.factor is not None:
+                new.factor[b] = new.factored(part)
+
+    new.walk(task, (n if new.scatter.rows else max(n, c)) * c * 8, walk, least_patches(c))
+    return new
+
+
+def merge(one: Fitted, other: Fitted, walk: Walk = Walk()) -> Fitted:
+    """Return the model of both samples."""
+    assert one.grid is not None
+    counts = ("n_samples", "sum_weights", "sum_squared_weights")
+    new = _empty(
+        one.grid,
+        one.n_features,
+        one.regularisation,
+        one.dtype,
+        resolution=max(one.resolution, other.resolution),
+        **{name: getattr(one, name) + getattr(other, name) for name in counts},
+    )
+
+    def task(b: slice) -> None:
+        with np.errstate(all="ignore"):
+            _write(new, b, one.sample(b).merge(other.sample(b)))
+
+    new.walk(task, new.item_bytes, walk)
+    return new
+
+
+def _empty(
+    grid: tuple[int, ...], c: int, how: Regularisation, dtype: np.dtype[Any], **counts: Any
+) -> Fitted:
+    """Return room for the moments of so many samples."""
+    p, fourth = math.prod(grid), how.needs_fourth
+    return Fitted(
+        grid,
+        dtype,
+        np.empty((p, c)),
+        how,
+        scatter=Scatter.empty(p, counts["n_samples"], c),
+        third=np.empty((p, c)) if fourth else None,
+        fourth=np.empty(p) if fourth else None,
+        **counts,
+    )
+
+
+def _write(new: Fitted, b: slice, part: Sample) -> None:
+    """Write the moments of a block, which have to be finite."""
+    if not np.isfinite(part.scatter.diagonal()).all():
+        raise OutOfRangeError
+    new.mean[b], new.scatter[b] = part.mean, part.scatter
+    if part.fourth is not None:
+        if not np.isfinite(part.fourth).all():
+            raise OutOfRangeError
+        new.third[b], new.fourth[b] = part.third, part.fourth
+
+
+def _check_range(part: Sample, x: Array) -> None:
+    """Refuse samples that differ by so little that the squares leave the range."""
+    trace = part.scatter.diagonal().sum(axis=1)
+    small = np.flatnonzero(trace < (_TINY if part.fourth is None else math.sqrt(_TINY)))
+    if small.size and part.weight > 0 and (x[small] != x[small][:, :1]).any():
+        raise TooSmallError

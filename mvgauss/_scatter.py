@@ -1,0 +1,245 @@
+"""Scatters of stacks of samples, in the smaller of two forms; merging.
+
+The scatter M of N samples of C features is kept as *rows* K, ``(N-1, C)``, with M = K^T K, as long as
+they are no larger than its *triangle* of C (C+1) / 2 numbers; from then on as the triangle. Form and
+size follow from N and C alone. A block of it is `Rows` or, unpacked, a `Square`; both do the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mvgauss import _blocks, _sums, _triangular, _whitening
+from mvgauss._checks import Array
+from mvgauss._factor import Factor, Root, Thin
+from mvgauss._sums import self_product
+
+
+def in_rows(n_samples: int, n_features: int) -> bool:
+    """Return whether the scatter of so many samples is kept as rows."""
+    return 2 * (n_samples - 1) <= n_features + 1
+
+
+class Norms(NamedTuple):
+    """Traces of scatters, ``(B,)`` each; those of squares over 4^exponent, which keeps them in range."""
+
+    trace: Array  #: tr M
+    square: Array  #: tr M^2
+    off: Array  #: tr (M - (tr M / C) I)^2
+    exponent: Array
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A block of scatters M = K^T K."""
+
+    array: Array  #: (B, n, C)
+
+    def square(self) -> Array:
+        """Return M, ``(B, C, C)``, exactly symmetric."""
+        return self_product(self.array.swapaxes(0, 1))
+
+    def diagonal(self) -> Array:
+        """Return the diagonals of M, ``(B, C)``."""
+        return np.asarray(np.square(self.array).sum(axis=1))
+
+    def times(self, v: Array) -> Array:
+        """Return M v for vectors ``(B, C)``."""
+        y = np.matmul(self.array, v[..., None])
+        return np.asarray(np.matmul(self.array.swapaxes(1, 2), y)[..., 0])
+
+    def norms(self) -> Norms:
+        """Return traces of M and its square, from the Gram matrix of the rows."""
+        gram = np.matmul(self.array, self.array.swapaxes(1, 2))
+        trace = np.trace(gram, axis1=1, axis2=2)
+        exponent = np.frexp(trace)[1]
+        square = np.square(np.ldexp(gram, -exponent[:, None, None])).sum(axis=(1, 2))
+        # few rows are far from a multiple of the identity: nothing cancels
+        return Norms(
+            trace, square, square - np.ldexp(trace, -exponent) ** 2 / self.array.shape[2], exponent
+        )
+
+    def plus(self, other: Rows | Square, d: Array) -> Rows | Square:
+        """Return M + M' + d d^T, d ``(B, C)``."""
+        if isinstance(other, Square):
+            return other.plus(self, d)
+        return Rows(np.concatenate([self.array, other.array, d[:, None]], axis=1))
+
+    def factor(self, scale: Array, ridge: Array, shrinkage: Array, noise: Array, regularised: bool) -> Factor:
+        """Factor s M + ridge I; without regularisation M s alone, knowing the noise of its features."""
+        if regularised:
+            return Thin.of(self.array, scale, ridge, shrinkage)
+        return Root.of(
+            _whitening.whiten_rows(np.sqrt(scale)[:, None, None] * self.array, noise), shrinkage
+        )
+
+
+@dataclass(frozen=True)
+class Square:
+    """A block of scatters M."""
+
+    array: Array  #: (B, C, C)
+
+    def square(self) -> Array:
+        """Return M."""
+        return self.array
+
+    def diagonal(self) -> Array:
+        """Return the diagonals of M, ``(B, C)``."""
+        return np.diagonal(self.array, axis1=1, axis2=2)
+
+    def times(self, v: Array) -> Array:
+        """Return M v for vectors ``(B, C)``."""
+        return np.asarray(np.matmul(self.array, v[..., None])[..., 0])
+
+    def norms(self) -> Norms:
+        """Return traces of M and its square."""
+        trace = np.trace(self.array, axis1=1, axis2=2)
+        exponent = np.frexp(trace)[1]
+        m = np.ldexp(self.array, -exponent[:, None, None])
+        square = np.vecdot(m, m).sum(axis=1)
+        i = np.arange(m.shape[1])
+        m[:, i, i] -= np.ldexp(trace, -exponent)[:, None] / m.shape[1]
+        return Norms(trace, square, np.vecdot(m, m).sum(axis=1), exponent)
+
+    def plus(self, other: Rows | Square, d: Array) -> Square:
+        """Return M + M' + d d^T, d ``(B, C)``."""
+        m = self.array + other.square()
+        m += self_product(d[None])
+        return Square(m)
+
+    def factor(self, scale: Array, ridge: Array, shrinkage: Array, noise: Array, regularised: bool) -> Factor:
+        """Factor s M + ridge I."""
+        s = self.array * scale[:, None, None]
+        i = np.arange(s.shape[1])
+        s[:, i, i] += ridge[:, None]
+        return Root.of(_whitening.whiten(s, ridge, noise), shrinkage)
+
+
+class Scatter:
+    """The scatters of P patches: rows ``(P, N-1, C)`` or triangles ``(P, C(C+1)/2)``."""
+
+    def __init__(self, array: Array, n_features: int) -> None:
+        self.array = array
+        self.n_features = n_features
+
+    @classmethod
+    def empty(cls, p: int, n_samples: int, c: int) -> Scatter:
+        """Return room for the scatters of so many samples at P patches."""
+        rows = in_rows(n_samples, c)
+        return cls(np.empty((p, n_samples - 1, c) if rows else (p, c * (c + 1) // 2)), c)
+
+    @property
+    def rows(self) -> bool:
+        """Whether they are kept as rows."""
+        return self.array.ndim == 3
+
+    def __getitem__(self, where: Any) -> Rows | Square:
+        """Return a block."""
+        if self.rows:
+            return Rows(self.array[where])
+        return Square(_triangular.unpack(self.array[where], self.n_features))
+
+    def __setitem__(self, where: Any, block: Rows | Square) -> None:
+        """Write a block in the form that is kept."""
+        if self.rows:
+            self.array[where] = block.array
+        else:
+            _triangular.pack(block.square(), self.array[where])
+
+    def diagonal(self) -> Array:
+        """Return the diagonals of all patches, ``(P, C)``."""
+        if self.rows:
+            return np.asarray(np.vecdot(self.array, self.array, axis=1))
+        return _triangular.diagonal(self.array, self.n_features)
+
+    def empty_factor(self, regularised: bool, dtype: np.dtype[Any]) -> Factor:
+        """Return room for the factors."""
+        if not self.rows:
+            return Root.empty(len(self.array), self.n_features, self.n_features, dtype)
+        if regularised:
+            return Thin.empty(self.array, dtype)
+        return Root.empty(*self.array.shape, dtype)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of the samples of a block of patches: their moments.
+
+    `third` and `fourth` are the sums of :math:`w \\lVert z \\rVert^2 z` and
+    :math:`w \\lVert z \\rVert^4` about the mean, kept where Ledoit-Wolf shrinkage asks for them.
+    """
+
+    weight: float  #: sum of the weights, the same at all patches
+    mean: Array  #: (B, C)
+    scatter: Rows | Square
+    third: Array | None = None  #: (B, C)
+    fourth: Array | None = None  #: (B,)
+
+    @classmethod
+    def of(cls, x: Array, w: Array | None, fourth: bool) -> Sample:
+        """Return the moments of a block of samples ``(B, N, C)`` with weights ``(N,)``."""
+        b, n, c = x.shape
+        weights = [] if w is None else [np.broadcast_to(w, (b, n))] * 2
+        total = float(n if w is None else w.sum())
+        if not (fourth or in_rows(n, c)):
+            sums = _sums.of_block(x, *weights, dtype=np.dtype(np.float64))
+            return cls(total, sums.mean, Square(sums.scatter))
+        runs = _blocks.slices(n, b * c * 8, least=2 * c)
+        if len(runs) > 1:
+            return reduce(cls.merge, (cls.of(x[:, run], None if w is None else w[run], fourth) for run in runs))
+        _, _, mean, z = _sums.centred(x, *weights, dtype=np.dtype(np.float64))
+        scatter = rows_of(z, total, w) if in_rows(n, c) else Square(self_product(z))
+        if not fourth:
+            return cls(total, mean, scatter)
+        # of the rows sqrt(w) z: a zero weight leaves nothing to divide
+        share = np.ones(n) if w is None else np.divide(1, w, out=np.zeros(n), where=w > 0)
+        length = np.vecdot(z, z)
+        third = ((length * np.sqrt(share)[:, None])[..., None] * z).sum(axis=0)
+        return cls(total, mean, scatter, third, (length**2 * share[:, None]).sum(axis=0))
+
+    def merge(self, other: Sample) -> Sample:
+        """Return the moments of both samples."""
+        total = self.weight + other.weight
+        share = other.weight / total if total else 0.0
+        delta = other.mean - self.mean
+        mean = self.mean + share * delta
+        scatter = self.scatter.plus(other.scatter, np.sqrt(self.weight * share) * delta)
+        if self.third is None:
+            return Sample(total, mean, scatter)
+        moved, added = self.about(mean), other.about(mean)
+        return Sample(total, mean, scatter, moved[0] + added[0], moved[1] + added[1])
+
+    def about(self, mean: Array) -> tuple[Array, Array]:
+        r"""Return the third and fourth moments about another mean.
+
+        With :math:`z = x - \bar x`, :math:`\sum w z = 0` and :math:`d = \bar x - m`,
+
+        .. math::
+           \sum w \lVert z + d \rVert^2 (z + d) &= t + \operatorname{tr}(M)\,d
+               + 2 M d + W \lVert d\rVert^2 d , \\
+           \sum w \lVert z + d \rVert^4 &= q + 4\, t^T d + 4\, d^T M d
+               + 2 \operatorname{tr}(M) \lVert d\rVert^2 + W \lVert d\rVert^4 .
+        """
+        assert self.third is not None
+        assert self.fourth is not None
+        d, m_d = self.mean - mean, self.scatter.times(self.mean - mean)
+        trace, dd = self.scatter.diagonal().sum(axis=1), np.vecdot(d, d)
+        third = self.third + (trace + self.weight * dd)[:, None] * d + 2 * m_d
+        fourth = self.fourth + 4 * np.vecdot(self.third, d) + 4 * np.vecdot(d, m_d)
+        return third, fourth + 2 * trace * dd + self.weight * dd**2
+
+
+def rows_of(z: Array, total: float, w: Array | None) -> Rows:
+    r"""Return N - 1 rows with the products of N centred rows ``(N, B, C)``.
+
+    With :math:`u = \sqrt{w / W}`, :math:`Z^T u = 0`. The Householder reflection that takes u to the first
+    axis leaves nothing in the first row, and :math:`z_i - u_i / (1 + u_1)\, z_1` in the others.
+    """
+    n = len(z)
+    u = np.full(n, 1 / np.sqrt(n)) if w is None else np.sqrt(w / (total or 1.0))
+    return Rows((z[1:] - (u[1:] / (1 + u[0]))[:, None, None] * z[:1]).swapaxes(0, 1))

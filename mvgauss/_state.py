@@ -1,0 +1,146 @@
+"""A fitted model <-> plain values and arrays, as files keep them; earlier versions brought up to date."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from mvgauss import _checks, _triangular
+from mvgauss._checks import Array
+from mvgauss._factor import Factor, Root, Thin
+from mvgauss._fitted import Fitted
+from mvgauss._scatter import Scatter, in_rows
+from mvgauss._shrinkage import Regularisation
+
+_DOUBLE = np.dtype(np.float64)
+
+
+def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return what makes a model again: plain values, and arrays."""
+    names = ("grid", "n_samples", "sum_weights", "sum_squared_weights", "resolution", "limit")
+    values = {name: getattr(fitted, name) for name in names}
+    values["dtype"] = fitted.dtype.name
+    values["regularisation"] = fitted.regularisation._asdict()
+    values["resumable"] = fitted.scatter is not None
+    return values, fitted.arrays
+
+
+def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fitted:
+    """Return the model that `pack` described; refuse what does not fit together."""
+    if version == 1:
+        values, arrays = _from_version_1(values, arrays)
+    how = Regularisation.checked(**values["regularisation"])
+    dtype = np.dtype(values["dtype"])
+    if dtype not in (np.float32, np.float64):
+        _checks.refuse("dtype", "float32 or float64", f"{dtype}")
+    mean = arrays["mean"]
+    if mean.ndim != 2 or 0 in mean.shape:
+        _checks.refuse("mean", "shape (P, C)", f"{mean.shape}")
+    p, c = mean.shape
+    n = _checks.integer("n_samples", values["n_samples"], low=0)
+    resumable = _checks.flag("resumable", values["resumable"])
+    form = "rows" if in_rows(n, c) else "triangle"
+    names = {"mean"} | ({form} if resumable else set())
+    names |= {"third", "fourth"} if resumable and how.needs_fourth else set()
+    kind = next((kind for kind in (Root, Thin) if _own(kind) <= set(arrays)), None)
+    names |= set() if kind is None else set(kind.__dataclass_fields__)
+    names |= {"loo_distances"} & set(arrays)
+    if set(arrays) != names or not (resumable or kind):
+        _checks.refuse("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
+    _check_arrays(arrays, p, c, n if resumable else None, dtype)
+    grid = values["grid"]
+    self = Fitted(
+        grid=None if grid is None else tuple(_checks.integer("grid", g, low=1) for g in grid),
+        dtype=dtype,
+        mean=mean,
+        regularisation=how,
+        n_samples=n,
+        sum_weights=_checks.number("sum_weights", values["sum_weights"], low=0),
+        sum_squared_weights=_checks.number("sum_squared_weights", values["sum_squared_weights"], low=0),
+        resolution=_checks.number("resolution", values["resolution"], low=0),
+        scatter=Scatter(arrays[form], c) if resumable else None,
+        third=arrays.get("third"),
+        fourth=arrays.get("fourth"),
+        factor=None if kind is None else kind(**{k: arrays[k] for k in kind.__dataclass_fields__}),
+        loo_distances=arrays.get("loo_distances"),
+        limit=None if values["limit"] is None else _checks.number("limit", values["limit"], low=0),
+    )
+    if self.grid is not None and math.prod(self.grid) != p:
+        _checks.refuse("grid", f"{p} patches", f"{self.grid}")
+    return self
+
+
+def _own(kind: type[Factor]) -> set[str]:
+    """Return the arrays that this form of factors alone has."""
+    return set(kind.__dataclass_fields__) - set(Factor.__dataclass_fields__)
+
+
+def _check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
+    """Refuse arrays of other shapes or kinds, and values that cannot be."""
+    rows = arrays["rows"].shape[1] if "rows" in arrays and arrays["rows"].ndim == 3 else 0
+    good = arrays["loo_distances"].shape[-1] if "loo_distances" in arrays else 0
+    high = np.shape(arrays["root"])[1] if "root" in arrays and arrays["root"].ndim == 3 else 0
+    least, most = {"rank": 0, "shrinkage": 0}, {"rank": c, "shrinkage": 1}
+    least |= dict.fromkeys(("fourth", "scale", "ridge", "loo_distances"), 0)
+    for name, shape, kind in (
+        ("mean", (p, c), _DOUBLE),
+        ("rows", (p, rows if n is None else n - 1, c), dtype if n is None else _DOUBLE),
+        ("triangle", (p, c * (c + 1) // 2), _DOUBLE),
+        ("third", (p, c), _DOUBLE),
+        ("fourth", (p,), _DOUBLE),
+        ("root", (p, min(high, c), c), dtype),
+        ("small", (p, rows, rows), dtype),
+        ("scale", (p,), _DOUBLE),
+        ("ridge", (p,), _DOUBLE),
+        ("rank", (p,), np.dtype(np.intp)),
+        ("log_pdet", (p,), _DOUBLE),
+        ("shrinkage", (p,), _DOUBLE),
+        ("loo_distances", (p, good), dtype),
+    ):
+        a = arrays.get(name)
+        if a is None:
+            continue
+        if a.shape != shape or a.dtype != kind:
+            _checks.refuse(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
+        _checks.finite(name, a)
+        if a.size and (a.min() < least.get(name, -math.inf) or a.max() > most.get(name, math.inf)):
+            wanted = f"numbers from {least[name]} to {most.get(name, 'infinity')}"
+            _checks.refuse(name, wanted, f"{a.min()} to {a.max()}")
+    if "triangle" in arrays and _triangular.diagonal(arrays["triangle"], c).min() < 0:
+        _checks.refuse("triangle", "scatters", "a negative diagonal")
+
+
+def _from_version_1(
+    values: dict[str, Any], arrays: dict[str, Array]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Bring a file of version 1 up to date.
+
+    There all scatters were triangles, moments might be single precision, factors of them made in
+    single precision are made again, and weights were relative: scaled to the sum W^2 / V, with V the
+    sum of their squares, they give the same covariances as counts.
+    """
+    new = dict(values)
+    how = Regularisation.checked(*new.pop("how"))
+    weighted = _checks.flag("weighted", new.pop("weighted"))
+    out = {name: a.astype(_DOUBLE) for name, a in arrays.items() if name in ("mean", "third", "fourth")}
+    if "good" in arrays:
+        out["loo_distances"] = arrays["good"]
+    new |= {"regularisation": how._asdict(), "resumable": "scatter" in arrays}
+    new["resolution"] = float(np.finfo(np.float32).eps) if new["dtype"] == "float32" else 0.0
+    n, w, v = (new[name] for name in ("n_samples", "sum_weights", "sum_squared_weights"))
+    scale = w / v if weighted and v else 1.0
+    new |= {"sum_weights": w * scale, "sum_squared_weights": v * scale**2}
+    if "scatter" not in arrays:
+        return new, out | {name: arrays[name] for name in ("rank", "log_pdet", "shrinkage")} | {
+            "root": arrays["factor"]
+        }
+    triangle = arrays["scatter"].astype(_DOUBLE) * scale
+    c = out["mean"].shape[-1]
+    if in_rows(n, c):
+        rows = max(n - 1, 0)
+        values_, vectors = np.linalg.eigh(_triangular.unpack(triangle, c))
+        root = np.sqrt(np.maximum(values_, 0))[:, :, None] * vectors.swapaxes(1, 2)
+        return new, out | {"rows": np.ascontiguousarray(root[:, c - rows :])}
+    return new, out | {"triangle": triangle}

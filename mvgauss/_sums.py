@@ -1,0 +1,161 @@
+"""Sums over the samples of a block, which add up: weights, mean and scatter.
+
+A maths room: one formula merges the sums of two parts into those of the whole (Chan, Golub & LeVeque
+1982), be they runs of rows, parts of a stream or models.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from mvgauss import _blocks
+from mvgauss._checks import Array
+
+#: Long samples are taken in at most so many groups of rows, one after another or on threads.
+_GROUPS = 16
+
+
+class Sums:
+    """The sums of one sample, or of each sample of a stack; see `Moments`."""
+
+    n_samples: int
+    sum_weights: Array
+    sum_squared_weights: Array
+    mean: Array
+    scatter: Array
+
+    @classmethod
+    def of_parts(
+        cls, n_samples: int, sum_weights: Array, sum_squared_weights: Array, mean: Array, scatter: Array
+    ) -> Self:
+        """Assemble moments from their numbers, unchecked."""
+        self = cls.__new__(cls)
+        self.n_samples = n_samples
+        self.sum_weights = sum_weights
+        self.sum_squared_weights = sum_squared_weights
+        self.mean = mean
+        self.scatter = scatter
+        return self
+
+    def absorb(self, other: Sums) -> Self:
+        """Become the moments of both samples; the scatter, and only it, is changed in place."""
+        total = self.sum_weights + other.sum_weights
+        # the share of an empty part is 0, not 0/0
+        share = other.sum_weights / np.where(total > 0, total, 1)
+        delta = other.mean - self.mean
+        self.scatter += other.scatter
+        d = np.sqrt(self.sum_weights * share)[..., None] * delta
+        self.scatter += self_product(d[None].astype(self.scatter.dtype, copy=False))
+        self.mean = (self.mean + share[..., None] * delta).astype(self.mean.dtype, copy=False)
+        self.sum_weights = total
+        self.sum_squared_weights = self.sum_squared_weights + other.sum_squared_weights
+        self.n_samples += other.n_samples
+        return self
+
+
+def divisor_of(w: Array, v: Array, ddof: float) -> Array:
+    """Return w - ddof v / w; an empty sample has neither, and -ddof degrees of freedom."""
+    some = w > 0
+    return np.asarray(w - ddof * np.where(some, v, 1) / np.where(some, w, 1))
+
+
+def of_block(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None = None) -> Sums:
+    """Return the sums of one block: ``(B, N, C)`` observations, ``(B, N)`` weights w and w a, or none.
+
+    They are computed in `dtype`, half precision in single. The scatter is written to `out` where
+    that is given and has this dtype.
+
+    Samples too long for the caches are taken in runs of rows, a fixed number of groups of runs on
+    threads where the walk has no other blocks for them.
+    """
+    working = np.result_type(dtype, np.float32)
+    b, n, c = x.shape
+    if out is None or out.dtype != working:
+        out = np.empty((b, c, c), working)
+    # a scatter to add costs as much as some rows
+    runs = _blocks.slices(n, b * c * working.itemsize, least=2 * c)
+    if len(runs) <= 1:
+        return of_run(x, *weights, out=out)
+    count = max(1, min(_GROUPS, len(runs), 2 * _blocks.BLOCK_BYTES // max(1, out.nbytes)))
+    size = -(-len(runs) // count)
+    groups = [runs[i : i + size] for i in range(0, len(runs), size)]
+    parts: list[Sums] = [Sums.__new__(Sums)] * len(groups)
+    room = [out, *(np.empty_like(out) for _ in groups[1:])]
+
+    def task(g: int) -> None:
+        for run in groups[g]:
+            part = of_run(
+                x[:, run], *(w[:, run] for w in weights), out=None if run.start > groups[g][0].start else room[g]
+            )
+            parts[g] = part if run is groups[g][0] else parts[g].absorb(part)
+
+    _blocks.walk(task, range(len(groups)))
+    for part in parts[1:]:
+        parts[0].absorb(part)
+    return parts[0]
+
+
+def of_run(x: Array, *weights: Array, out: Array | None) -> Sums:
+    """Return the sums of one run of rows: shift, centre, self-product."""
+    total, squared, mean, z = centred(x, *weights, dtype=np.dtype(np.float64) if out is None else out.dtype)
+    return Sums.of_parts(x.shape[1], total, squared, mean, self_product(z, out))
+
+
+def centred(x: Array, *weights: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array, Array]:
+    """Return sum w, sum w a, the mean, and the rows sqrt(w) (x - mean) as ``(N, B, C)``, in `dtype`.
+
+    The shift comes before the cast, so that data far from zero lose no digits to it.
+    """
+    b, n, c = x.shape
+    # rows outermost: what leaves the layout of the input costs least, and BLAS takes any row stride
+    source = x.swapaxes(0, 1)
+    if n == 0:
+        return np.zeros(b), np.zeros(b), np.zeros((b, c), dtype), np.zeros((0, b, c), dtype)
+    z = np.empty((n, b, c), np.result_type(x, dtype))
+    z[...] = source
+    w = weights[0] if weights else None
+    total = np.full(b, float(n)) if w is None else w.sum(axis=1)
+    squared = np.full(b, float(n)) if w is None else weights[1].sum(axis=1)
+    if w is None and _sums_exactly(x.dtype, z.dtype):
+        first = np.zeros((b, c), z.dtype)
+    else:
+        first = z[0 if w is None else np.argmax(w, axis=1), np.arange(b)]
+        z -= first
+    z = z.astype(dtype, copy=False)
+    if w is None:
+        offset = z.sum(axis=0) / n
+        z -= offset
+    else:
+        v = w.T[..., None].astype(z.real.dtype)
+        # a run may have no weight at all; its offset is then 0, not 0/0
+        offset = (v * z).sum(axis=0) / np.where(total > 0, total, 1)[:, None].astype(v.dtype)
+        z -= offset
+        z *= np.sqrt(v)
+    return total, squared, (first + offset).astype(dtype, copy=False), z
+
+
+def _sums_exactly(given: np.dtype[Any], working: np.dtype[Any]) -> bool:
+    """Return whether sums of such numbers need no shift: single precision or less, summed in double.
+
+    The terms of a sum far from zero have about one exponent, and 53 bits hold 2^29 numbers of 24;
+    where exponents differ more the data are not far from zero, and rounding is as small as they are.
+    """
+    return given in (np.float16, np.float32) and working == np.float64
+
+
+def self_product(z: Array, out: Array | None = None) -> Array:
+    """Return sum(z_i conj(z_j)) over the first axis of ``(N, ..., C)``, symmetric to the last bit."""
+    # some kernels of BLAS raise floating-point flags for NaN and inf, which are no errors here
+    with np.errstate(all="ignore"):
+        if z.dtype.kind != "c":
+            a = np.moveaxis(z, 0, -2)
+            return np.asarray(np.matmul(a.swapaxes(-1, -2), a, out=out))
+        # real products of contiguous parts: only those are one BLAS call that knows the result's symmetry
+        a, b = np.moveaxis(z.real.copy(), 0, -2), np.moveaxis(z.imag.copy(), 0, -2)
+        cross = np.matmul(b.swapaxes(-1, -2), a)
+        result = np.empty(cross.shape, z.dtype) if out is None else out
+        result.real = np.matmul(a.swapaxes(-1, -2), a) + np.matmul(b.swapaxes(-1, -2), b)
+        result.imag = cross - cross.swapaxes(-1, -2)
+    return result
