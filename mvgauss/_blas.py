@@ -13,7 +13,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,9 @@ from threadpoolctl import ThreadpoolController
 #: Seconds after which a thread that is busy in Python hands the interpreter to one that waits. A block
 #: lets go of it at each of its steps, and by default waits 5 ms each time until it has it back.
 TURN = 1e-4
+
+#: Seconds for which a fork waits for the blocks of other threads, which take some ms.
+PATIENCE = 1.0
 
 
 class _Setting:
@@ -88,15 +91,51 @@ def _libraries() -> list[_Setting]:
     return found
 
 
+class _Blocks:
+    """The blocks that threads are in the midst of, which a fork waits for, and which wait for a fork.
+
+    A child process has a copy of every lock but only the thread that forked. OpenBLAS takes a lock of its
+    own for a moment in most calls, and a child that got it taken would wait for it without end.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[int, int] = {}  #: the thread of each
+        self._forking: set[int] = set()  #: threads
+
+    def hold(self, holder: int) -> None:
+        """Begin a block; one within another, which a fork may be waiting for, does not wait itself."""
+        thread = threading.get_ident()
+        _state.wait_for(lambda: not self._forking or thread in self._begun.values())
+        self._begun[holder] = thread
+
+    def release(self, holder: int) -> None:
+        """End a block."""
+        if self._begun.pop(holder, None) and self._forking:
+            _state.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait for the blocks of threads that do not fork, though not without end: one may wait for us."""
+        self._forking.add(threading.get_ident())
+        _state.wait_for(lambda: self._forking.issuperset(self._begun.values()), timeout=PATIENCE)
+
+    def after_fork(self) -> None:
+        """Let blocks begin again."""
+        self._forking.discard(threading.get_ident())
+        _state.notify_all()
+
+
+#: Held while any of what is below changes, and during a fork. It may be taken again by the thread that has
+#: it, as a lost `_Hold` may be collected anywhere.
+_state = threading.Condition(threading.RLock())
 _interval = _Setting(sys.getswitchinterval, _write_interval, TURN)
+_blocks = _Blocks()
 _blas: list[_Setting] | None = None
-_lock = threading.RLock()  # of all settings; an RLock, as a lost `_Hold` may be collected anywhere
 
 
 def _blas_settings() -> list[_Setting]:
     """Return the settings of the BLAS libraries, found once."""
     global _blas
-    with _lock:
+    with _state:
         if _blas is None:
             _blas = _libraries()
         return _blas
@@ -105,17 +144,19 @@ def _blas_settings() -> list[_Setting]:
 class _Hold:
     """A holder of settings; one that an interrupt loses before it has released them does so as it goes."""
 
-    def __init__(self, settings: list[_Setting]) -> None:
+    def __init__(self, settings: Iterable[_Setting | _Blocks]) -> None:
         self._settings = settings
-        with _lock:
+        with _state:
             for setting in settings:
                 setting.hold(id(self))
 
     def release(self) -> None:
         """Let go of the settings."""
-        with _lock:
-            for setting in self._settings:
-                setting.release(id(self))
+        if self._settings:
+            with _state:
+                for setting in self._settings:
+                    setting.release(id(self))
+            self._settings = ()
 
     __del__ = release
 
@@ -143,22 +184,39 @@ def one_thread() -> Iterator[None]:
         hold.release()
 
 
+@contextmanager
+def block() -> Iterator[None]:
+    """Be in the midst of a block: a fork by another thread waits until it ends."""
+    hold = _Hold([_blocks])
+    try:
+        yield
+    finally:
+        hold.release()
+
+
 def threads() -> int | None:
     """Return how many threads BLAS may run outside of walks, or None if no BLAS is known to have any."""
-    with _lock:
+    with _state:
         return max((int(setting.outside) for setting in _blas_settings()), default=None)
 
 
+def _before_fork() -> None:
+    _state.acquire()
+    _blocks.before_fork()
+
+
+def _in_parent() -> None:
+    _blocks.after_fork()
+    _state.release()
+
+
 def _in_child() -> None:
-    """Give BLAS and the interpreter back what they had, as the threads that held them are not here."""
-    global _lock
-    _lock = threading.RLock()
+    """Give BLAS and the interpreter back what they had: the threads that held them are not here."""
+    global _state, _blocks
+    _state, _blocks = threading.Condition(threading.RLock()), _Blocks()
     for setting in [_interval, *(_blas or [])]:
         setting.forget_holders()
 
 
 if hasattr(os, "register_at_fork"):
-    # no fork while a setting is half made
-    os.register_at_fork(
-        before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -110,7 +110,9 @@ def walk(
 
     Several parts hold BLAS to one thread; one part alone leaves BLAS, and walks within it, their threads.
     """
-    most, several = min(cpu_count(n_jobs), _most.get()), len(parts) > 1
+    most, several = _most.get(), len(parts) > 1
+    if several or n_jobs is not None:
+        most = min(most, cpu_count(n_jobs))
     hold = _blas.one_thread if several else _blas.short_turns
     context = contextvars.copy_context()
     context.run(_most.set, 1 if several else most)
@@ -130,7 +132,8 @@ def walk(
                         if not left:
                             return
                         number, part = left.popleft()
-                    task(part)
+                    with _blas.block():
+                        task(part)
                     with lock:
                         advance()
         except BaseException as error:  # raised below
