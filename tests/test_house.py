@@ -16,7 +16,8 @@ FOLDER = Path(mvgauss.__file__).parent
 #: which import what they like and which no room imports.
 FLOORS = [
     {"_checks"},
-    {"_blocks", "_embedding", "_files", "_lapack", "_maps", "_scores"},
+    {"_blas", "_embedding", "_files", "_lapack", "_maps", "_scores"},
+    {"_blocks"},
     {"_moments", "_triangles"},
     {"_whitening"},
     {"_shrinkage"},
@@ -31,7 +32,7 @@ ROOMS = [room for floor in FLOORS for room in sorted(floor) if (FOLDER / f"{room
 #: Maths rooms know nothing of pictures and files.
 MATHS = ["_moments", "_scores", "_shrinkage", "_training", "_triangles", "_whitening"]
 #: Packages besides NumPy, SciPy and the standard library; the optional ones are imported when asked for.
-OUTSIDE = {"_blocks": {"threadpoolctl", "tqdm"}, "_gaussian": {"sklearn"}, "_model": {"sklearn"}}
+OUTSIDE = {"_blas": {"threadpoolctl"}, "_blocks": {"tqdm"}, "_gaussian": {"sklearn"}, "_model": {"sklearn"}}
 
 
 def imported(room):
