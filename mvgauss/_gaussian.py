@@ -353,7 +353,7 @@ class MultiVariateGaussian(Scoring):
         ValueError
             If the file is missing, truncated, damaged, of a later version or of another kind.
         """
-        header, arrays = _files.read(path)
+        _, header, arrays = _files.read(path)
         try:
             self = cls(**header.pop("params"))
             self._fitted = Fitted.from_state(header, arrays)
