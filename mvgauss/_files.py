@@ -1,141 +1,279 @@
 """Arrays and a header <-> one `.npz` file: no pickle, a version, nothing half-written.
 
 Knows nothing of Gaussians. A file is an uncompressed zip archive of `.npy` members, so `numpy.load`
-reads it too; the member ``header`` is a JSON text with the format's name and version.
+reads it too; the member ``header`` is a JSON text with the format's name and version. Whatever is in a
+file that others made, reading it runs nothing, ends, takes no more memory than the file has bytes and a
+few MB, and gives plain arrays or a `ValueError`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import json
 import math
 import os
-import tempfile
+import re
+import secrets
+import stat
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from mvgauss import _checks
 from mvgauss._checks import Array
 
+try:
+    import fcntl
+except ImportError:  # Windows, where an open file can be neither moved nor removed
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT = "mvgauss.MultiVariateGaussian"
 VERSION = 2
+READABLE = (1, 2)  #: every version there has been
 
-#: A member's `.npy` header, and the JSON text, are refused when longer: neither needs to be.
+#: The longest JSON text, and how much of it a user's metadata may take.
 _HEADER_BYTES = 1 << 16
+_METADATA_BYTES = 48_000
+
+#: The most that is read at once: arrays go in such pieces to where they stay, and an archive whose list
+#: of members is longer is none of ours.
+_PIECE_BYTES = 1 << 17
+
+#: How a `.npy` member starts, and its header, as NumPy writes them for a plain array.
+_NPY_START = b"\x93NUMPY\x01\x00"
+_NPY = re.compile(
+    rb"\{'descr': '([<>|][iuf]\d)', 'fortran_order': False, "
+    rb"'shape': \((|\d{1,18},|\d{1,18}(?:, \d{1,18}){1,7})\), \} *\n"
+)
+
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  #: opens what would wait for a partner without one
 
 
 class MissingFile(FileNotFoundError, ValueError):
     """There is no file at the path; both kinds of error that people catch."""
 
 
+# ---- writing
+
+
 def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Write beside the target and move into place: a failure leaves the old file as it was."""
     target = Path(os.path.realpath(_path(path)))
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    members = sorted(arrays)
-    text = json.dumps({"format": FORMAT, "version": VERSION, "members": members, **header}, default=_plain)
+    values = {name: plain(name, value) for name, value in header.items()}
+    text = json.dumps({"format": FORMAT, "version": VERSION, "members": sorted(arrays), **values})
+    if len(text) > _HEADER_BYTES:
+        _checks.refuse("header", f"a text of at most {_HEADER_BYTES} bytes", f"{len(text)}")
     if target.exists() and not target.is_file():
         _checks.refuse("path", "a regular file or none yet", f"{str(target)!r}, which is something else")
     if not target.parent.is_dir():
         raise MissingFile(f"path: expected a folder that exists, got {str(target.parent)!r}")
-    with tempfile.TemporaryDirectory(prefix=".mvgauss-", dir=target.parent) as folder:
-        beside = Path(folder) / "model"
-        with beside.open("xb") as file:
-            np.savez(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
+    mode = stat.S_IMODE(target.stat().st_mode) & 0o777 if target.exists() else None
+    prefix = f".mvgauss-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
+    _remove_abandoned(target.parent, prefix)
+    beside = target.with_name(prefix + secrets.token_hex(8))
+    new = 0o666 if mode is None else mode
+    with contextlib.ExitStack() as stack:
+        folder = -1  # Windows opens none: to sync this is an error that is passed over
+        if os.name == "posix":
+            folder = os.open(target.parent, os.O_RDONLY)
+            stack.callback(os.close, folder)
+        stack.callback(beside.unlink, missing_ok=True)
+        file = stack.enter_context(open(beside, "xb", opener=lambda path, flags: os.open(path, flags, new)))
+        with contextlib.suppress(OSError, AttributeError):  # there are systems without such locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        np.savez(file, header=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+        file.flush()
+        os.fsync(file.fileno())
+        if mode is not None:
+            beside.chmod(mode)  # what the umask took from it
+        if fcntl is None:
+            file.close()
         beside.replace(target)
+        with contextlib.suppress(OSError):  # the file is in place, whether a folder can be synced or not
+            os.fsync(folder)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Read what `write` wrote; anything else is a `ValueError` that says what is wrong."""
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove what savers of the same target left behind that were killed."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{prefix}*"):
+            with contextlib.suppress(OSError):
+                if _abandoned(path):
+                    path.unlink()
+
+
+def _abandoned(path: Path) -> bool:
+    """Return whether the saver that wrote a file is dead.
+
+    A saver holds a lock on its file from before the first byte until the file has moved, and the system
+    lets go of it when the saver dies, however it dies: what is not empty and can be locked has no saver.
+    (Process numbers are used again, and mean nothing to other machines and containers; the file of a
+    slow saver may be of any age.) What is empty, or where there are no such locks, is left for a day.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if fcntl is not None and status.st_size:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # an error where another has it
+            return True
+    return time.time() - status.st_mtime > 86_400
+
+
+# ---- reading
+
+
+def read(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any], dict[str, Array]]:
+    """Return the version, the header and the arrays that `write` wrote, or an earlier version of it.
+
+    Anything else is a `ValueError` that says what is wrong.
+    """
     name = _path(path)
+    with _opened(name) as file:
+        _refuse_special(os.fstat(file.fileno()), name)
+        with _refusing_damage(name):
+            archive = zipfile.ZipFile(file)
+            header = _header(archive)
+        version = header.pop("version", None)
+        if type(version) is not int or version not in READABLE:
+            _checks.refuse(
+                "path",
+                f"a file of format version {' or '.join(map(str, READABLE))}",
+                f"version {_checks.briefly(version)} in {name!r}",
+                hint="a newer mvgauss may read it",
+            )
+        with _refusing_damage(name):
+            arrays = _arrays(archive, header.pop("members", None), os.fstat(file.fileno()).st_size)
+    return version, header, arrays
+
+
+class _File(io.BufferedReader):
+    """A file of which little is read at once, whoever asks for more."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(_PIECE_BYTES if size is None or not 0 <= size <= _PIECE_BYTES else size)
+
+
+def _opened(name: str) -> _File:
+    """Open a file, and nothing that would wait for somebody or never end."""
     try:
-        file = Path(name).open("rb")  # noqa: SIM115, closed below: only opening may miss the file
+        _refuse_special(os.stat(name), name)
+        return _File(io.FileIO(name, opener=lambda path, flags: os.open(path, flags | _AT_ONCE)))
     except FileNotFoundError as error:
         raise MissingFile(f"path: expected a saved model, got no file at {name!r}") from error
-    with file:
-        try:
-            arrays = _members(file)
-        except MemoryError:
-            raise
-        except Exception as error:  # zipfile has many ways to fail
-            raise ValueError(
-                f"path: expected a file written by MultiVariateGaussian.save, got {name!r}, which is "
-                f"damaged or something else: {error}"
-            ) from error
-    header = _header(arrays.pop("header", None), name)
-    if sorted(arrays) != header.pop("members", None):
-        _checks.refuse("path", "a whole file", f"{name!r}, which has other members than were saved")
-    return 2, header, arrays
 
 
-def _members(file: IO[bytes]) -> dict[str, Array]:
-    """Read the arrays of an archive; none takes more memory than the file has bytes."""
-    arrays: dict[str, Array] = {}
-    left = os.fstat(file.fileno()).st_size
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            left -= info.file_size
-            name = info.filename.removesuffix(".npy")
-            if info.compress_type != zipfile.ZIP_STORED or left < 0 or name in arrays:
-                raise ValueError(f"the member {info.filename!r} is not stored plainly, once")
-            with archive.open(info) as member:
-                arrays[name] = _array(member, info)
-    return arrays
+def _refuse_special(status: os.stat_result, name: str) -> None:
+    """Refuse what is no regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        _checks.refuse("path", "a file written by MultiVariateGaussian.save", f"{name!r}, which is no file")
 
 
-def _array(member: IO[bytes], info: zipfile.ZipInfo) -> Array:
-    """Read one `.npy` array; reading to its end checks its sum."""
-    if np.lib.format.read_magic(member) != (1, 0):
-        raise ValueError(f"the member {info.filename!r} is no array of .npy version 1.0")
+@contextlib.contextmanager
+def _refusing_damage(name: str) -> Iterator[None]:
+    """Refuse a file in which anything goes wrong: there are many ways, and all mean the same."""
     try:
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=_HEADER_BYTES)
-    except MemoryError as error:  # the parser's, of a header nested too deeply
-        raise ValueError(f"the member {info.filename!r} has no header of an array") from error
-    size = math.prod(shape) * dtype.itemsize
-    if dtype.kind not in "iuf" or fortran or not dtype.isnative or member.tell() + size != info.file_size:
-        raise ValueError(f"the member {info.filename!r} is no plain array of its size")
-    array = np.empty(shape, dtype)
-    rest = array.reshape(-1).view(np.uint8).data
-    while rest:
-        count = member.readinto(rest)  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError(f"the member {info.filename!r} ends too early")
-        rest = rest[count:]
-    if member.read(1):
-        raise ValueError(f"the member {info.filename!r} goes on")
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"path: expected a file written by MultiVariateGaussian.save, got {name!r}, which is "
+            f"damaged or something else: {error}"
+        ) from error
+
+
+def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
+    """Return the header of a file of ours, of any version."""
+    text = _array(archive, archive.getinfo("header.npy"), _HEADER_BYTES)
+    header = json.loads(text.tobytes().decode())
+    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
+        raise ValueError("its header is another one")
+    return {name: plain(name, value) for name, value in header.items()}
+
+
+def _arrays(archive: zipfile.ZipFile, members: Any, size: int) -> dict[str, Array]:
+    """Return the arrays, which take no more memory together than the file has bytes."""
+    infos = {name: archive.getinfo(f"{name}.npy") for name in members}
+    if sorted(archive.namelist()) != sorted(["header.npy", *(info.filename for info in infos.values())]):
+        raise ValueError("it has other members than were saved")
+    if sum(info.file_size for info in infos.values()) > size:
+        raise ValueError("its members are larger than it is")
+    return {name: _array(archive, info, size) for name, info in infos.items()}
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Array:
+    """Read one `.npy` array of at most so many bytes; reading to its end checks its sum."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"the member {info.filename!r} is compressed")
+    with archive.open(info) as member:
+        start = member.read(10)
+        match = _NPY.fullmatch(member.read(int.from_bytes(start[8:], "little")))
+        if start[:8] != _NPY_START or match is None:
+            raise ValueError(f"the member {info.filename!r} is no plain array")
+        dtype = np.dtype(match[1].decode())
+        shape = tuple(int(n) for n in re.findall(rb"\d+", match[2]))
+        size = math.prod(shape) * dtype.itemsize
+        if not dtype.isnative or size > most or member.tell() + size != info.file_size:
+            raise ValueError(f"the member {info.filename!r} is no array of its size, and of this machine")
+        array = np.empty(shape, dtype)
+        rest = array.reshape(-1).view(np.uint8).data
+        while rest:
+            count = member.readinto(rest[:_PIECE_BYTES])  # type: ignore[attr-defined]
+            if not count:
+                raise ValueError(f"the member {info.filename!r} ends too early")
+            rest = rest[count:]
+        if member.read(1):
+            raise ValueError(f"the member {info.filename!r} goes on")
     return array
 
 
-def _header(member: Array | None, name: str) -> dict[str, Any]:
-    """Return the header; refuse other formats and later versions."""
-    header: Any = None
-    if member is not None and member.dtype == np.uint8 and member.nbytes <= _HEADER_BYTES:
-        with contextlib.suppress(ValueError, RecursionError):
-            header = json.loads(member.tobytes())
-    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
-        _checks.refuse("path", "a file written by MultiVariateGaussian.save", f"{name!r}")
-    version = header.pop("version", None)
-    if version != VERSION:
-        _checks.refuse(
-            "path",
-            f"a file of format version {VERSION}",
-            f"version {version!r} in {name!r}",
-            hint="a newer mvgauss may read it",
-        )
-    return header
+# ---- values of the header
 
 
-def _plain(value: object) -> object:
-    """Return a NumPy scalar as a plain one."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"params: expected plain values that can be saved, got {_checks.briefly(value)}")
+def plain_metadata(value: object) -> dict[str, Any]:
+    """Return a user's mapping as a dict of plain values, which shares nothing with it."""
+    if not isinstance(value, Mapping):
+        _checks.refuse("metadata", "a dict", f"{_checks.briefly(value)}", TypeError)
+    try:
+        result: dict[str, Any] = plain("metadata", value)
+        size = len(json.dumps(result))
+    except RecursionError:
+        _checks.refuse("metadata", "lists and dicts that end", "some within themselves, or as good as that")
+    if size > _METADATA_BYTES:
+        _checks.refuse("metadata", f"at most {_METADATA_BYTES} bytes as JSON", f"{size}")
+    return result
+
+
+def plain(name: str, value: object) -> Any:
+    """Return None, a truth value, a number, a text, or lists and dicts of these, free of NumPy's kinds."""
+    if value is None:
+        return None
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        if int(value).bit_length() > 1024:
+            _checks.refuse(name, "an integer of at most 1024 bits", f"one of {int(value).bit_length()}")
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return _checks.number(name, value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(f"{name}[{i}]", item) for i, item in enumerate(value)]
+    if not isinstance(value, Mapping):
+        wanted = "None, True or False, a number, text, or lists and dicts of these"
+        got = f"{_checks.briefly(value)} of type {type(value).__name__}"
+        _checks.refuse(name, wanted, got, TypeError, "see .tolist()" if isinstance(value, np.ndarray) else "")
+    for key in value:
+        if not isinstance(key, str):
+            _checks.refuse(name, "keys that are text", f"{_checks.briefly(key)}", TypeError)
+    return {str.__str__(key): plain(f"{name}[{key!r}]", item) for key, item in value.items()}
 
 
 def _path(path: str | os.PathLike[str]) -> str:

@@ -4,7 +4,13 @@ import contextlib
 import io
 import json
 import os
+import re
+import stat
+import subprocess
+import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,7 +104,7 @@ def test_the_file_holds_no_pickle_and_numpy_reads_it(tmp_path, model):
     with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
         header = json.loads(file["header"].tobytes())
         assert not any(file[name].dtype.hasobject for name in file.files)
-    assert header["version"] == 1
+    assert header["version"] == 2
     assert header["format"] == "mvgauss.MultiVariateGaussian"
 
 
@@ -142,10 +148,54 @@ def test_saving_follows_a_link_and_keeps_it(tmp_path, model):
     assert (tmp_path / "there" / "m").is_file()
 
 
-def test_a_saved_file_has_the_permissions_of_any_new_file(tmp_path, model):
-    (tmp_path / "plain").write_bytes(b"")
+@pytest.fixture
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002], indirect=True, ids=oct)
+def test_a_new_file_has_the_mode_of_any_new_file(tmp_path, model, umask):
     model.save(tmp_path / "m")
-    assert (tmp_path / "m").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o022, 0o077], indirect=True, ids=oct)
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666], ids=oct)
+def test_a_file_that_takes_the_place_of_another_has_its_mode_and_never_shows_more(
+    tmp_path, model, umask, mode, monkeypatch
+):
+    savez, seen = np.savez, []
+
+    def looks(file, **arrays):
+        seen.append(os.fstat(file.fileno()).st_mode & 0o777)
+        savez(file, **arrays)
+
+    model.save(tmp_path / "m")
+    (tmp_path / "m").chmod(mode)
+    monkeypatch.setattr("numpy.savez", looks)
+    model.save(tmp_path / "m")
+    assert (tmp_path / "m").stat().st_mode & 0o777 == mode
+    assert seen == [mode & ~umask]
+
+
+@posix
+def test_the_folder_is_synced_once_the_file_is_in_place(tmp_path, model, monkeypatch):
+    synced, fsync = [], os.fsync
+
+    def notes(descriptor):
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / "m").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", notes)
+    model.save(tmp_path / "m")
+    assert synced == [(False, False), (True, True)]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -184,6 +234,93 @@ def test_a_write_that_stops_half_way_leaves_the_old_file(tmp_path, train, model,
         MultiVariateGaussian().fit(train + 1).save(tmp_path / "m.npz")
     np.testing.assert_array_equal(MultiVariateGaussian.load(tmp_path / "m.npz").mean, model.mean)
     assert os.listdir(tmp_path) == ["m.npz"]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from mvgauss import _files
+
+def half(file, **arrays):
+    file.write(bytes(100_000))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+np.savez = half
+_files.write(sys.argv[1], {}, {"mean": np.ones(3)})
+"""
+
+
+@posix
+def test_what_a_killed_save_left_behind_goes_with_the_next_one_of_the_same_name(tmp_path, model):
+    for name in ("m", "other"):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)], check=False)
+        assert done.returncode == -9
+    assert len(os.listdir(tmp_path)) == 2
+    model.save(tmp_path / "m")
+    assert len(os.listdir(tmp_path)) == 2
+    model.save(tmp_path / "other")
+    assert sorted(os.listdir(tmp_path)) == ["m", "other"]
+
+
+@posix
+def test_what_a_save_in_another_process_is_writing_is_left_to_it(tmp_path, model):
+    waiting = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "file.flush(); print(); input()")
+    command = [sys.executable, "-uc", waiting, str(tmp_path / "m")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        model.save(tmp_path / "m")
+        assert len(os.listdir(tmp_path)) == 2
+        process.communicate(b"\n", timeout=60)
+    assert process.returncode == 0
+    assert os.listdir(tmp_path) == ["m"]
+    assert (tmp_path / "m").read_bytes() == bytes(100_000)
+
+
+def test_saves_of_one_name_from_many_threads_leave_one_whole_file(tmp_path, train):
+    models = [MultiVariateGaussian().fit(train + k) for k in range(4)]
+
+    def saves(model):
+        for _ in range(20):
+            model.save(tmp_path / "m")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(saves, models))
+    assert os.listdir(tmp_path) == ["m"]
+    assert MultiVariateGaussian.load(tmp_path / "m").mean[0, 0] in [m.mean[0, 0] for m in models]
+
+
+def test_an_empty_file_may_be_one_that_is_not_yet_locked_and_is_left_for_a_day(tmp_path, model, monkeypatch):
+    savez, names = np.savez, []
+
+    def looks(file, **arrays):
+        names.append(file.name)
+        savez(file, **arrays)
+
+    monkeypatch.setattr("numpy.savez", looks)
+    model.save(tmp_path / "m")
+    left = Path(names[0])
+    left.touch()
+    model.save(tmp_path / "m")
+    assert left.exists()
+    os.utime(left, (0, 0))
+    model.save(tmp_path / "m")
+    assert os.listdir(tmp_path) == ["m"]
+
+
+def test_without_locks_what_was_left_behind_goes_after_a_day(tmp_path, model, monkeypatch):
+    monkeypatch.setattr("mvgauss._files.fcntl", None)
+    test_an_empty_file_may_be_one_that_is_not_yet_locked_and_is_left_for_a_day(tmp_path, model, monkeypatch)
+
+
+def test_a_folder_whose_locks_fail_is_saved_to(tmp_path, model, monkeypatch):
+    def fails(*_):
+        raise OSError("no locks available")
+
+    pytest.importorskip("fcntl")
+    monkeypatch.setattr("fcntl.flock", fails)
+    model.save(tmp_path / "m")
+    model.save(tmp_path / "m")
+    assert os.listdir(tmp_path) == ["m"]
 
 
 def test_an_unfitted_model_is_not_saved(tmp_path):
@@ -264,11 +401,13 @@ def rewritten(path, change_header=None, change=None):
         np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, 1.5])
+@pytest.mark.parametrize("version", [3, 0, -1, "1", None, 1.5, 1.0, 2.0, True, [2]], ids=repr)
 def test_another_version_is_refused_by_its_number(tmp_path, model, version):
     model.save(tmp_path / "m")
     rewritten(tmp_path / "m", {"version": version})
-    with pytest.raises(ValueError, match=rf"path: expected .* version 1, got version {version!r} in"):
+    with pytest.raises(
+        ValueError, match=rf"path: expected .* version 1 or 2, got version {re.escape(repr(version))} in"
+    ):
         MultiVariateGaussian.load(tmp_path / "m")
 
 
