@@ -36,7 +36,7 @@ COLOURS = (
 STYLE = """
 .mvgauss{color:inherit;font-family:system-ui,sans-serif;font-size:13px;line-height:1.45;
 border:1px solid rgba(128,128,128,.4);border-radius:6px;display:inline-block;max-width:100%;
-box-sizing:border-box;padding:8px 12px;margin:2px 0;text-align:left}
+box-sizing:border-box;padding:8px 12px;margin:2px 0;text-align:left;overflow-x:auto}
 .mvgauss .mvgauss-head{display:flex;flex-wrap:wrap;gap:4px 14px;align-items:baseline}
 .mvgauss .mvgauss-head code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:13px;font-weight:600;
 color:inherit;background:none;border:0;padding:0;overflow-wrap:anywhere}
@@ -112,7 +112,7 @@ def _facts(model: object, fitted: Any) -> Iterator[tuple[str, str]]:
         yield "samples", f"{n:,}" + (f", of total weight {_number(fitted.sum_weights)}" * fitted.weighted)
     yield "features", f"{c:,}"
     if n:
-        advice = "; no more samples than features: try shrinkage='oas'"
+        advice = ", too few without shrinkage: try shrinkage='oas'"
         needed = n <= c and how.shrinkage is None
         yield "samples per feature", _number(n / c) + advice * needed
     if fitted.grid == ():
@@ -131,6 +131,10 @@ def _facts(model: object, fitted: Any) -> Iterator[tuple[str, str]]:
         yield "condition number", _condition(fitted)
         if isinstance(how.shrinkage, str):
             yield "shrinkage", _range(factor.shrinkage)
+    values, what = _deviations(fitted)
+    if values is not None and np.isfinite(values).all():
+        where = " everywhere" * (p > 1 and _is_constant(values))
+        yield "standard deviation", f"{_range(values)}{where}, {what}"
     loo = fitted.loo_distances
     yield (
         "p-values",
@@ -162,9 +166,10 @@ def _condition(fitted: Any) -> str:
     values = fitted.factor[::every].condition()
     finite = values[np.isfinite(values)]
     infinite = np.count_nonzero(fitted.factor.rank < fitted.n_features)
-    words = [_range(finite)] * bool(finite.size)
-    if every > 1:
-        words = [f"{w} in {len(values):,} of {total:,} patches, see diagnostics()" for w in words]
+    words = []
+    if finite.size:
+        some = f" in {len(values):,} of {total:,} patches, see diagnostics()"
+        words.append(_range(finite) + some * (every > 1))
     if infinite:
         words.append(f"infinite in {infinite:,} of {total:,} patches")
     return "; ".join(words)
@@ -175,32 +180,34 @@ def _deviations(fitted: Any) -> tuple[Array | None, str]:
     trace, factor = fitted.trace(), fitted.factor
     if trace is not None:
         values = np.sqrt(np.maximum(trace, 0) / fitted.n_features)
-        return values, "standard deviation, the root of the mean variance"
+        return values, "the root of the mean variance"
     if factor is None:
         return None, ""
     values = np.exp(factor.log_pdet / (2 * np.maximum(factor.rank, 1)))
-    return values, "standard deviation, the geometric mean over all directions"
+    return values, "the geometric mean over all directions"
+
+
+def _is_constant(values: Array) -> bool:
+    """Return whether all patches agree, up to rounding, which is no pattern."""
+    return bool(np.ptp(values) <= 1e-6 * abs(values[0]))
 
 
 def _figure(fitted: Any) -> str:
     """Return the map of the standard deviations over the grid, with its scale and caption."""
-    values, what = _deviations(fitted)
-    if values is None or not np.isfinite(values).any():
+    values, _ = _deviations(fitted)
+    if values is None or not np.isfinite(values).all() or _is_constant(values):
         return ""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if high - low <= 1e-6 * high:  # rounding is no pattern
-        where = " everywhere" * (fitted.n_patches > 1)
-        return f'<div class="mvgauss-map">{escape(what)}: {_number(low)}{where}</div>'
+    low, high = float(values.min()), float(values.max())
     cells, note = _laid_out(values.reshape(fitted.grid or (len(values),)))
     # a strip is as high as can be seen, and the cells of a picture are squares
     wide = max(1, PIXELS // cells.shape[1])
     size = (wide, 18) if len(cells) == 1 else (max(1, min(wide, PIXELS // cells.shape[0])),) * 2
-    name = escape(f"{what} by patch, {_number(low)} to {_number(high)}", quote=True)
+    name = f"standard deviation by patch, {_number(low)} to {_number(high)}"
     bar = _svg(np.linspace(0, 1, len(COLOURS))[None], (7, 10), "colour scale")
     return (
         f'<div class="mvgauss-map">{_svg((cells - low) / (high - low), size, name)}'
-        f'<div class="mvgauss-scale"><span>{_number(low)}</span>{bar}<span>{_number(high)}</span></div>'
-        f"{escape(what + note)}</div>"
+        f'<div class="mvgauss-scale"><span>{_number(low)}</span> {bar} <span>{_number(high)}</span></div>'
+        f"standard deviation by patch{escape(note)}</div>"
     )
 
 
@@ -256,7 +263,7 @@ def _svg(values: Array, size: tuple[int, int], name: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{columns * size[0]}" height="{rows * size[1]}" '
         f'viewBox="0 -.5 {columns} {rows}" preserveAspectRatio="none" shape-rendering="crispEdges" '
-        f'role="img" aria-label="{name}"><title>{name}</title>{paths}</svg>'
+        f'role="img" aria-label="{name}">{paths}</svg>'
     )
 
 
