@@ -1,7 +1,6 @@
 """How a model shows itself: a line that makes it again, and a card for notebooks.
 
-Nothing here starts a computation on matrices: the card tells what the model has at hand, in one pass
-over the diagonals and at most `ENTRIES` entries of the factors.
+The card factors nothing, and tells of factors that were made what can be computed in an instant.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from mvgauss._checks import Array
-from mvgauss._fitted import Fitted
 
-#: How many entries of the factors a card may read; beyond, it looks at every k-th patch only.
-ENTRIES = 1 << 24
+#: How many multiplications a card may spend on condition numbers; with more it looks at some patches.
+WORK = 10**8
 
 #: At most so many pixels along the longer side of a map.
 PIXELS = 170
@@ -33,21 +31,25 @@ COLOURS = (
     *("#1e9b8a", "#2ab07f", "#52c569", "#86d549", "#c2df23", "#fde725"),
 )
 
-#: Colours are those of the page, so that every light and dark theme fits without being known.
+#: Colours are those of the page, so that every light and dark theme fits without being known. Notebooks
+#: style the tables in them, by rules that only `!important` overrides.
 STYLE = """
 .mvgauss{color:inherit;font-family:system-ui,sans-serif;font-size:13px;line-height:1.45;
 border:1px solid rgba(128,128,128,.4);border-radius:6px;display:inline-block;max-width:100%;
-box-sizing:border-box;padding:8px 12px;margin:2px 0;text-align:left}
+box-sizing:border-box;padding:8px 12px;margin:2px 0;text-align:left;overflow-x:auto}
 .mvgauss .mvgauss-head{display:flex;flex-wrap:wrap;gap:4px 14px;align-items:baseline}
 .mvgauss .mvgauss-head code{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:13px;font-weight:600;
 color:inherit;background:none;border:0;padding:0;overflow-wrap:anywhere}
+.mvgauss .mvgauss-state{opacity:.75}
 .mvgauss .mvgauss-body{display:flex;flex-wrap:wrap;gap:12px 28px;align-items:flex-start;
 border-top:1px solid rgba(128,128,128,.4);margin-top:6px;padding-top:8px}
-.mvgauss dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:1px 14px;margin:0;
-flex:0 1 auto;max-width:35em}
-.mvgauss dt,.mvgauss dd{margin:0;padding:0;font-size:13px;color:inherit;float:none;width:auto}
-.mvgauss dt,.mvgauss .mvgauss-state{font-weight:400;opacity:.75}
-.mvgauss dd{font-variant-numeric:tabular-nums}
+.mvgauss table{display:table!important;table-layout:auto!important;border-collapse:collapse!important;
+flex:0 1 auto;width:auto!important;max-width:35em;margin:0!important;border:0!important}
+.mvgauss tr{background:none!important;border:0!important}
+.mvgauss th,.mvgauss td{font-size:13px!important;line-height:1.45!important;text-align:left!important;
+vertical-align:top!important;color:inherit!important;background:none!important;border:0!important;
+padding:1px 0!important;white-space:normal!important;font-variant-numeric:tabular-nums}
+.mvgauss th{font-weight:400!important;opacity:.75;padding-right:14px!important;white-space:nowrap!important}
 .mvgauss .mvgauss-map{flex:none;font-size:12px;max-width:15em}
 .mvgauss svg{display:block;max-width:100%}
 .mvgauss .mvgauss-scale{margin-top:4px;display:flex;gap:6px;align-items:center;
@@ -65,7 +67,7 @@ def text(model: object) -> str:
     return f"{type(model).__name__}({', '.join(given)})"
 
 
-def card(model: object, fitted: Fitted | None) -> str:
+def card(model: object, fitted: Any) -> str:
     """Return the HTML of a model: its parameters, and what was fitted with a map of it."""
     if fitted is None:
         sizes = (getattr(model, "n_features", None), getattr(model, "n_patches", None))
@@ -73,8 +75,11 @@ def card(model: object, fitted: Fitted | None) -> str:
         body = ""
     else:
         state = "fitted"
-        rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in _facts(model, fitted))
-        body = f'<div class="mvgauss-body"><dl>{rows}</dl>{_figure(fitted)}</div>'
+        fitted = Interim(fitted)  # INTERIM
+        rows = "".join(
+            f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in _facts(model, fitted)
+        )
+        body = f'<div class="mvgauss-body"><table><tbody>{rows}</tbody></table>{_figure(fitted)}</div>'
     return (
         f'<div class="mvgauss"><style>{STYLE}</style><div class="mvgauss-head">'
         f'<code>{escape(text(model))}</code><span class="mvgauss-state">{state}</span></div>{body}</div>'
@@ -98,15 +103,18 @@ def _written(name: str, value: Any) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
-    """Yield names and values, of what is known without factoring anything."""
-    n, c, p, how = fitted.n_samples, fitted.n_features, fitted.n_patches, fitted.how
+def _facts(model: object, fitted: Any) -> Iterator[tuple[str, str]]:
+    """Yield names and values."""
+    n, c, p, how = fitted.n_samples, fitted.n_features, fitted.n_patches, fitted.regularisation
     if not n:
         yield "samples", "unknown, the model was made from parameters"
     else:
-        worth = fitted.sum_weights**2 / fitted.sum_squared_weights
-        yield "samples", f"{n:,}" + (f", by their weights worth {_number(worth)}" if fitted.unequal else "")
+        yield "samples", f"{n:,}" + (f", of total weight {_number(fitted.sum_weights)}" * fitted.weighted)
     yield "features", f"{c:,}"
+    if n:
+        advice = ", too few without shrinkage: try shrinkage='oas'"
+        needed = n <= c and how.shrinkage is None
+        yield "samples per feature", _number(n / c) + advice * needed
     if fitted.grid == ():
         yield "grid", "none, one Gaussian"
     else:
@@ -115,28 +123,30 @@ def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
         yield "grid", f"{sides}{p:,} patch{'es'[: 2 * (p != 1)]}"
     size = fitted.nbytes / 1e6
     yield "memory", f"{_number(size) if size >= 0.01 else 'under 0.01'} MB, results in {fitted.dtype}"
-    factors = fitted.factors
-    if factors is None:
+    factor = fitted.factor
+    if factor is None:
         yield "rank", "known after the first score"
     else:
-        yield "rank", f"{_range(factors.rank)} of {c:,}"
-    condition = _condition(fitted)
-    if condition:
-        yield "condition number", condition
-    if factors is not None and isinstance(how.shrinkage, str):
-        yield "shrinkage", _range(factors.shrinkage)
-    good = fitted.good
+        yield "rank", f"{_range(factor.rank)} of {c:,}"
+        yield "condition number", _condition(fitted)
+        if isinstance(how.shrinkage, str):
+            yield "shrinkage", _range(factor.shrinkage)
+    values, what = _deviations(fitted)
+    if values is not None and np.isfinite(values).all():
+        where = " everywhere" * (p > 1 and _is_constant(values))
+        yield "standard deviation", f"{_range(values)}{where}, {what}"
+    loo = fitted.loo_distances
     yield (
-        "law of p-values",
+        "p-values",
         {
-            "hotelling": "Hotelling, exact",
-            "leave-one-out": f"leave-one-out, by {0 if good is None else good.shape[1]:,} fitted images",
-            "chi2": "chi-squared, rough" + ("; see calibrate()" if fitted.scatter is not None else ""),
-        }[fitted.law],
+            "hotelling": "by Hotelling's distribution, exact",
+            "leave-one-out": f"by leave-one-out distances of {0 if loo is None else loo.shape[1]:,} images",
+            "chi2": "by chi-squared, approximate" + "; see calibrate()" * (fitted.trace() is not None),
+        }[fitted.distribution],
     )
     if fitted.limit is not None:
         yield "threshold", _number(fitted.limit)
-    if fitted.scatter is None:
+    if fitted.trace() is None:
         yield "fitting", "cannot go on, the moments were not kept"
         return
     now = [getattr(model, name, None) for name in how._fields]
@@ -144,86 +154,60 @@ def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
         yield "fitted with", ", ".join(f"{k}={v!r}" for k, v in how._asdict().items())
 
 
-def _traces(fitted: Fitted) -> Array | None:
-    """Return the traces of the covariances before they were regularised, ``(P,)``, if there are any."""
-    w = fitted.sum_weights
-    divisor = w - fitted.how.ddof * fitted.sum_squared_weights / w if w else 0.0
-    if fitted.scatter is None or divisor <= 0:
-        return None
-    i = np.arange(fitted.n_features)
-    diagonals = fitted.scatter[:, i * (i + 3) // 2]  # of lower triangles, row after row
-    return np.asarray(diagonals.sum(axis=1, dtype=np.float64) / divisor)
-
-
-def _condition(fitted: Fitted) -> str:
-    r"""Return a bound of the condition numbers, where one is cheap.
-
-    The smallest eigenvalue is at least low, the larger of the ridge (with that of the shrinkage) and
-    :math:`1 / \operatorname{tr} \hat\Sigma^{-1}`, and the largest at most
-    :math:`\operatorname{tr} \hat\Sigma` less C - 1 times low.
-    """
-    trace, factors, c = _traces(fitted), fitted.factors, fitted.n_features
-    if trace is None:
-        return ""
-    if factors is None:
-        rho = fitted.how.shrinkage if isinstance(fitted.how.shrinkage, float) else 0.0
-        full, every = np.ones(len(trace), bool), 1
-        low = fitted.how.reg_covar + rho * trace / c
-    else:
-        full = factors.rank == c
-        every = max(1, math.ceil(factors.factor.size / ENTRIES))
-        trace, part = trace[::every], factors.factor[::every]
-        with np.errstate(all="ignore"):
-            inverse = np.einsum("pij,pij->p", part, part, dtype=np.float64)  # tr W'W
-            low = fitted.how.reg_covar + factors.shrinkage[::every] * trace / c
-            low = np.fmax(low, 1 / inverse)
-    with np.errstate(all="ignore"):
-        bound = ((trace + c * fitted.how.reg_covar - (c - 1) * low) / low)[full[::every]]
+def _condition(fitted: Any) -> str:
+    """Return the condition numbers that `diagnostics` gives: of all patches, or of some if they are large."""
+    # a factor of n < C samples works on matrices of that size
+    side = min(fitted.n_features, 2 * fitted.n_samples or math.inf)
+    count = int(WORK / side**3)
+    if not count:
+        return "see diagnostics()"
+    total = fitted.n_patches
+    every = math.ceil(total / count)
+    values = fitted.factor[::every].condition()
+    finite = values[np.isfinite(values)]
+    infinite = np.count_nonzero(fitted.factor.rank < fitted.n_features)
     words = []
-    if bound.size and np.isfinite(bound).all():
-        words.append(f"at most {_range(np.maximum(bound, 1))}")
-        words[0] += "" if every == 1 else f" in {len(trace):,} of {len(full):,} patches"
-    if not full.all():
-        words.append(f"infinite in {np.count_nonzero(~full):,} of {len(full):,} patches")
-    return ", ".join(words) + "; see diagnostics()" * bool(words)
+    if finite.size:
+        some = f" in {len(values):,} of {total:,} patches, see diagnostics()"
+        words.append(_range(finite) + some * (every > 1))
+    if infinite:
+        words.append(f"infinite in {infinite:,} of {total:,} patches")
+    return "; ".join(words)
 
 
-def _deviations(fitted: Fitted) -> tuple[Array | None, str]:
+def _deviations(fitted: Any) -> tuple[Array | None, str]:
     """Return a typical standard deviation of the features of each patch, and what it is."""
-    trace, factors = _traces(fitted), fitted.factors
+    trace, factor = fitted.trace(), fitted.factor
     if trace is not None:
         values = np.sqrt(np.maximum(trace, 0) / fitted.n_features)
-        return values, "standard deviation, the root of the mean variance"
-    if factors is None:
+        return values, "the root of the mean variance"
+    if factor is None:
         return None, ""
-    values = np.exp(factors.log_pdet / (2 * np.maximum(factors.rank, 1)))
-    return values, "standard deviation, the geometric mean over all directions"
+    values = np.exp(factor.log_pdet / (2 * np.maximum(factor.rank, 1)))
+    return values, "the geometric mean over all directions"
 
 
-def _figure(fitted: Fitted) -> str:
+def _is_constant(values: Array) -> bool:
+    """Return whether all patches agree, up to rounding, which is no pattern."""
+    return bool(np.ptp(values) <= 1e-6 * abs(values[0]))
+
+
+def _figure(fitted: Any) -> str:
     """Return the map of the standard deviations over the grid, with its scale and caption."""
-    values, what = _deviations(fitted)
-    if values is None or not np.isfinite(values).any():
+    values, _ = _deviations(fitted)
+    if values is None or not np.isfinite(values).all() or _is_constant(values):
         return ""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if fitted.grid == ():
-        return f'<div class="mvgauss-map">{escape(what)}: {_number(low)}</div>'
+    low, high = float(values.min()), float(values.max())
     cells, note = _laid_out(values.reshape(fitted.grid or (len(values),)))
-    span = high - low
-    flat = span <= 1e-6 * abs(high)  # rounding is no pattern
-    scaled = np.full(cells.shape, 0.5) if flat else (cells - low) / span
-    scaled[np.isnan(cells)] = np.nan
     # a strip is as high as can be seen, and the cells of a picture are squares
     wide = max(1, PIXELS // cells.shape[1])
     size = (wide, 18) if len(cells) == 1 else (max(1, min(wide, PIXELS // cells.shape[0])),) * 2
-    name = escape(f"{what} by patch, {_number(low)} to {_number(high)}", quote=True)
-    scale = f"{_number(low)} everywhere"
-    if not flat:
-        bar = _svg(np.linspace(0, 1, len(COLOURS))[None], (7, 10), "colour scale")
-        scale = f"<span>{_number(low)}</span>{bar}<span>{_number(high)}</span>"
+    name = f"standard deviation by patch, {_number(low)} to {_number(high)}"
+    bar = _svg(np.linspace(0, 1, len(COLOURS))[None], (7, 10), "colour scale")
     return (
-        f'<div class="mvgauss-map">{_svg(scaled, size, name)}<div class="mvgauss-scale">{scale}</div>'
-        f"{escape(what + note)}</div>"
+        f'<div class="mvgauss-map">{_svg((cells - low) / (high - low), size, name)}'
+        f'<div class="mvgauss-scale"><span>{_number(low)}</span> {bar} <span>{_number(high)}</span></div>'
+        f"standard deviation by patch{escape(note)}</div>"
     )
 
 
@@ -279,7 +263,7 @@ def _svg(values: Array, size: tuple[int, int], name: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{columns * size[0]}" height="{rows * size[1]}" '
         f'viewBox="0 -.5 {columns} {rows}" preserveAspectRatio="none" shape-rendering="crispEdges" '
-        f'role="img" aria-label="{name}"><title>{name}</title>{paths}</svg>'
+        f'role="img" aria-label="{name}">{paths}</svg>'
     )
 
 
@@ -296,3 +280,63 @@ def _number(value: float) -> str:
         short = f"{round(value, digits):,.{max(digits, 0)}f}"
         return short.rstrip("0").rstrip(".") if "." in short else short
     return f"{value:.2e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
+
+
+# INTERIM, to be deleted with its two uses: the names that the fitted state is going to have.
+class Interim:
+    def __init__(self, fitted: Any, factors: Any = None) -> None:
+        self._fitted, self._factors = fitted, factors or fitted.factors
+
+    def __getattr__(self, name: str) -> Any:
+        names = {
+            "regularisation": "how",
+            "distribution": "law",
+            "loo_distances": "good",
+            "weighted": "unequal",
+        }
+        return getattr(self._fitted, names.get(name, name))
+
+    @property
+    def factor(self) -> Any:
+        return None if self._factors is None else _InterimFactor(self._fitted, self._factors)
+
+    def trace(self) -> Any:
+        f = self._fitted
+        if f.scatter is None:
+            return None
+        i = np.arange(f.n_features)
+        w = f.sum_weights
+        with np.errstate(all="ignore"):
+            return f.scatter[:, i * (i + 3) // 2].sum(axis=1) / np.float64(
+                w - f.how.ddof * f.sum_squared_weights / w
+            )
+
+    def sf(self, squared: Any, rank: Any) -> Any:
+        from mvgauss import _scores
+
+        if self.distribution == "hotelling":
+            return _scores.hotelling_sf(squared * self.to_unbiased, self.n_samples, rank)
+        return _scores.chi2_sf(squared, rank)
+
+    def isf(self, probability: Any, rank: Any) -> Any:
+        from mvgauss import _scores
+
+        if self.distribution == "hotelling":
+            return _scores.hotelling_isf(probability, self.n_samples, rank) / self.to_unbiased
+        return _scores.chi2_isf(probability, rank)
+
+
+class _InterimFactor:
+    def __init__(self, fitted: Any, factors: Any) -> None:
+        self._fitted, self.factors = fitted, factors
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.factors, name)
+
+    def __getitem__(self, block: Any) -> Any:
+        return _InterimFactor(self._fitted, type(self.factors)(*(a[block] for a in self.factors)))
+
+    def condition(self) -> Any:
+        values = np.linalg.svd(self.factors.factor.astype(np.float64), compute_uv=False)
+        full = self.factors.rank == values.shape[1]
+        return np.where(full, (values[:, 0] / np.where(full, values[:, -1], 1)) ** 2, np.inf)

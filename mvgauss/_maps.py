@@ -18,7 +18,8 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     Parameters
     ----------
     distances : array_like, shape (..., H, W)
-        Distances on the grid of patches, as `MultiVariateGaussian.mahalanobis` gives them.
+        Distances on the grid of patches, as `MultiVariateGaussian.mahalanobis` gives them. Those of a
+        grid of one axis, (M, P), are to be reshaped first.
     image_size : int or (int, int)
         Height and width of the map in pixels; one number for both.
     sigma : float, default 4.0
@@ -49,13 +50,23 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     """
     d = _checks.array("distances", distances)
     if d.ndim < 2 or 0 in d.shape[-2:]:
-        _checks.refuse("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}")
+        hint = "reshape the P patches to H, W" if d.ndim == 1 else ""
+        _checks.refuse("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}", hint=hint)
     _checks.finite("distances", d)
     sigma = _checks.number("sigma", sigma, low=0)
     size = image_size if isinstance(image_size, (tuple, list, np.ndarray)) else (image_size, image_size)
     if len(size) != 2:
         _checks.refuse("image_size", "one integer or (height, width)", _checks.briefly(image_size))
     height, width = (_checks.integer("image_size", s, low=1) for s in size)
+    # (M, P) of M images is known by the shape that its patches would have
+    slender = (height / d.shape[-2]) / (width / d.shape[-1])
+    if d.ndim == 2 and d.shape[1] >= 32 and slender > 3:
+        _checks.refuse(
+            "distances",
+            "shape (..., H, W)",
+            f"shape {d.shape}, whose patches would be {slender:.3g} times as high as wide",
+            hint="reshape (M, P) to (M, H, W); one map of such patches is distances[None]",
+        )
     d = d.astype(_checks.stored(d.dtype), copy=False)
     result = np.empty((*d.shape[:-2], height, width), d.dtype)
     zoom = height / d.shape[-2], width / d.shape[-1]

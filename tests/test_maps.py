@@ -98,3 +98,22 @@ def test_maps_keep_the_precision_of_the_distances(dtype, want):
 def test_the_layout_of_distances_changes_nothing(rng, tmp_path, layout):
     d = frozen(rng.random((2, 4, 5)))
     np.testing.assert_array_equal(anomaly_map(layouts(d, tmp_path)[layout], 9), anomaly_map(d, 9))
+
+
+@pytest.mark.parametrize("shape", [(1, 32), (12, 196), (60, 196)])
+def test_distances_of_a_grid_of_one_axis_are_to_be_reshaped(shape):
+    with pytest.raises(
+        ValueError, match=r"distances: expected shape \(\.\.\., H, W\), got .*reshape \(M, P\)"
+    ):
+        anomaly_map(np.ones(shape), 112)
+    with pytest.raises(ValueError, match="reshape the P patches to H, W"):
+        anomaly_map(np.ones(196), 112)
+    assert anomaly_map(np.ones((1, *shape)), 112).shape == (1, 112, 112)
+
+
+@pytest.mark.parametrize(
+    ("grid", "size"),
+    [((14, 200), (112, 1600)), ((56, 56), 32), ((1, 64), (1, 512)), ((48, 16), 96), ((1, 31), 31)],
+)
+def test_grids_of_other_shapes_are_one_map(grid, size):
+    assert anomaly_map(np.ones(grid), size).ndim == 2

@@ -1,0 +1,171 @@
+"""The diagnostics of a model, over its grid of patches."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib import colors, ticker
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from mvgauss import _checks
+from mvgauss._checks import Array
+from mvgauss._gaussian import MultiVariateGaussian
+from mvgauss.plot._figure import new_figure
+from mvgauss.plot._model import fitted_state
+
+#: The title of each map.
+_TITLES = {
+    "rank": "rank",
+    "condition": "condition number",
+    "effective_samples": "effective samples",
+    "shrinkage": "shrinkage intensity",
+    "kurtosis": "kurtosis / that of a Gaussian",
+}
+
+
+def diagnostics(
+    model: MultiVariateGaussian, embedding: ArrayLike | None = None, *, axes: Any = None
+) -> Array:
+    r"""Draw the diagnostics of a model over its grid of patches.
+
+    What all patches agree on is written as its number. Else a grid of two axes is drawn as a picture,
+    one of one axis as points, and one of more axes as pictures one below another. Singular covariances,
+    whose condition is infinite, are left hatched.
+
+    Parameters
+    ----------
+    model : MultiVariateGaussian
+        A fitted model.
+    embedding : array_like, shape (N, C, *grid), optional
+        The embeddings that the model was fitted on; adds a map of the kurtosis, in units of that of a
+        Gaussian.
+    axes : sequence of Axes, optional
+        Where to draw: four, or five with `embedding`; by default a new figure of
+        `matplotlib.pyplot`, the numbers in its first row.
+
+    Returns
+    -------
+    ndarray of Axes, shape (4,) or (5,)
+        The axes: rank, condition number, effective samples, shrinkage intensity, and kurtosis.
+
+    Raises
+    ------
+    ValueError
+        As `MultiVariateGaussian.diagnostics`, or if there is another number of axes.
+    TypeError
+        If `model` is no `MultiVariateGaussian`.
+
+    See Also
+    --------
+    MultiVariateGaussian.diagnostics : The numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from mvgauss import MultiVariateGaussian, plot
+    >>> model = MultiVariateGaussian().fit(np.arange(24.0).reshape(3, 2, 2, 2))
+    >>> axes = plot.diagnostics(model, axes=Figure().subplots(1, 4))
+    >>> for ax in axes:
+    ...     print(f"{ax.get_title()}: {ax.texts[0].get_text()}")
+    rank: 2
+    condition number: 1.28e+04
+    effective samples: 3
+    shrinkage intensity: 0
+    """
+    fitted_state(model)
+    maps = model.diagnostics(embedding)
+    if embedding is not None:
+        expected = maps.pop("kurtosis_expected")
+        kurtosis = maps["kurtosis"] / np.where(expected > 0, expected, np.nan)
+        maps["kurtosis"] = np.asarray(kurtosis)
+    constant = [_is_constant(values) for values in maps.values()]
+    if axes is None:
+        axes = _new_axes(maps["rank"].shape, constant)
+    drawn = np.asarray(axes, dtype=object).ravel()
+    if len(drawn) != len(maps) or not all(isinstance(ax, Axes) for ax in drawn):
+        _checks.refuse("axes", f"{len(maps)} Axes, one for each map", _checks.briefly(axes))
+    for ax, (name, values), same in zip(drawn, maps.items(), constant, strict=True):
+        ax.set_title(_TITLES[name])
+        if same:
+            _number(ax, float(values.flat[0]))
+        elif values.ndim < 2:
+            _points(ax, values, name)
+        else:
+            _picture(ax, values, name)
+    return drawn
+
+
+def _is_constant(values: Array) -> bool:
+    """Return whether all patches agree, up to rounding, which is no pattern."""
+    first = values.flat[0]
+    return bool(np.isclose(values, first, rtol=1e-6, atol=0, equal_nan=True).all())
+
+
+def _new_axes(grid: tuple[int, ...], constant: list[bool]) -> Array:
+    """Return axes of a new figure: those of numbers in the first row, then two pictures in each."""
+    pictures = [i for i, same in enumerate(constant) if not same]
+    numbers = [i for i, same in enumerate(constant) if same]
+    rows = [numbers] * bool(numbers) + [pictures[i : i + 2] for i in range(0, len(pictures), 2)]
+    high = 2.4 if len(grid) < 2 else min(6.0, max(1.6, 2.6 * math.prod(grid[:-1]) / grid[-1]))
+    heights = [1.0] * bool(numbers) + [high + 0.4] * (len(rows) - bool(numbers))
+    figure = new_figure(7.0, sum(heights))
+    cells = figure.add_gridspec(len(rows), 1, height_ratios=heights)
+    axes = np.empty(len(constant), object)
+    for r, row in enumerate(rows):
+        if row is numbers:
+            columns = cells[r].subgridspec(1, len(row))
+            places = [columns[k] for k in range(len(row))]
+        else:  # a single picture stands in the middle
+            quarters = cells[r].subgridspec(1, 4)
+            places = [quarters[:2], quarters[2:]] if len(row) == 2 else [quarters[1:3]]
+        for i, place in zip(row, places, strict=True):
+            axes[i] = figure.add_subplot(place)
+    return axes
+
+
+def _number(ax: Axes, value: float) -> None:
+    """Write the number that all patches have."""
+    text = "\N{INFINITY}" if math.isinf(value) else "undefined" if math.isnan(value) else f"{value:.4g}"
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize="xx-large")
+
+
+def _points(ax: Axes, values: Array, name: str) -> None:
+    """Draw a diagnostic of a grid with one axis."""
+    values = np.where(np.isfinite(values), values, np.nan)
+    ax.plot(np.arange(len(values)), values, "o", markersize=3)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if name == "condition" and high > 10 * low:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(0, 1.1 * high or 1)
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    ax.set_xlabel(_missing(int(np.isnan(values).sum()), values.size, name) or "patch")
+
+
+def _picture(ax: Axes, values: Array, name: str) -> None:
+    """Draw a diagnostic of a grid with two axes or more, with a colour bar."""
+    height = values.shape[-2]
+    picture = np.ma.masked_invalid(values.reshape(-1, values.shape[-1]))
+    low, high = float(picture.min()), float(picture.max())
+    ax.patch.set(facecolor="white", hatch="////", edgecolor="0.5")
+    logarithmic = name == "condition" and high > 10 * low
+    norm = colors.LogNorm(low, high) if logarithmic else colors.Normalize(low, high)
+    image = ax.imshow(picture, cmap="viridis", norm=norm, interpolation="nearest")
+    for edge in range(height, len(picture), height):
+        ax.axhline(edge - 0.5, color="white", linewidth=2)
+    ax.set(xticks=[], yticks=[])
+    assert ax.figure is not None
+    ticks = ticker.MaxNLocator(integer=True) if name == "rank" else None
+    ax.figure.colorbar(image, ax=ax, ticks=ticks)
+    ax.set_xlabel(_missing(picture.size - picture.count(), picture.size, name))
+
+
+def _missing(missing: int, total: int, name: str) -> str:
+    """Return in words how many values are missing, and why."""
+    why = "singular" if name == "condition" else "undefined"
+    return f"{why} in {missing:,} of {total:,} patches" if missing else ""

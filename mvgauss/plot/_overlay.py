@@ -1,0 +1,117 @@
+"""Anomaly maps over their images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colors
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import ArrayLike
+
+from mvgauss import _checks
+from mvgauss.plot import _panels
+from mvgauss.plot._outline import cased, outline
+
+
+def overlay(
+    images: ArrayLike,
+    maps: ArrayLike,
+    limit: float | None = None,
+    *,
+    alpha: float = 0.8,
+    titles: Sequence[str] | None = None,
+    vmax: float | None = None,
+    cmap: str | colors.Colormap = "inferno",
+    columns: int | None = None,
+    fig: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    r"""Draw anomaly maps over their images, all on one colour scale.
+
+    What is normal stays visible: the opacity of a map grows with the square of its distances, from
+    none at 0 to `alpha` at the upper end of the scale.
+
+    Parameters
+    ----------
+    images : array_like, shape (M, height, width) or (M, height, width, 3 or 4)
+        The images, in grey or colour: whole numbers from 0 to 255, or floats from 0 to 1.
+    maps : array_like, shape (M, H, W)
+        Their distances in standard deviations, at any resolution: as `anomaly_map` gives them, or as
+        `MultiVariateGaussian.mahalanobis` does. Drawn bilinear between the centres of the patches.
+    limit : float, optional
+        Outline where the distances are larger, and mark it on the colour bar.
+    alpha : float, default 0.8
+        Opacity at the upper end of the colour scale, more than 0 and at most 1.
+    titles : sequence of str, optional
+        One for each image; broken into lines where they are wider than it.
+    vmax : float, optional
+        Distance at the upper end of the colour scale, the largest of all maps by default. The lower
+        end is 0.
+    cmap : str or Colormap, default "inferno"
+        Colour map.
+    columns : int, optional
+        How many images side by side; by default all up to 6, else rows of equal length.
+    fig : Figure or SubFigure, optional
+        Where to draw; by default a new figure of `matplotlib.pyplot`, in constrained layout.
+
+    Returns
+    -------
+    Figure or SubFigure
+        The figure: the axes of the images, row by row, and last the colour bar.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not go together, or there is a number that cannot be drawn.
+    TypeError
+        If an argument is of the wrong kind.
+
+    See Also
+    --------
+    anomaly_maps : The maps below their images.
+    MultiVariateGaussian.threshold : A limit with a stated rate of false alarms.
+
+    Notes
+    -----
+    A limit belongs to the numbers it was made from. That of `MultiVariateGaussian.threshold` belongs
+    to the distances of `MultiVariateGaussian.mahalanobis`: drawn over an image, they have an outline
+    where the image is flagged. Smoothing by `anomaly_map` lowers the peaks, and the same limit then
+    outlines less.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from matplotlib.figure import Figure
+    >>> from mvgauss import plot
+    >>> figure = plot.overlay(np.zeros((2, 8, 8)), np.eye(4) * [[[1]], [[3]]], limit=2, fig=Figure())
+    >>> len(figure.axes), figure.axes[-1].get_ylabel()
+    (3, 'standard deviations\\n(outlined above 2)')
+    """
+    x, white = _panels.checked_images(images)
+    d = _panels.checked_maps("maps", maps, len(x)).astype(np.float64)
+    scale, colour = _panels.checked_scale(d, vmax), _panels.checked_colours(cmap)
+    limit = None if limit is None else _checks.number("limit", limit, low=0)
+    alpha = _checks.number("alpha", alpha, low=0, above=True)
+    if alpha > 1:
+        _checks.refuse("alpha", "an opacity of at most 1", f"{alpha:g}")
+    rgba = colour(np.linspace(0, 1, 256))
+    rgba[:, 3] *= alpha * np.linspace(0, 1, 256) ** 2
+    panels = _panels.Panels(x.shape, high=1, most=6, side=2.5, titles=titles, columns=columns, fig=fig)
+    for i in range(len(x)):
+        (ax,) = panels.of(i)
+        extent = ax.imshow(x[i], cmap="gray", vmin=0, vmax=white).get_extent()
+        heat = ax.imshow(
+            d[i],
+            cmap=colors.ListedColormap(rgba, colour.name),
+            norm=scale,
+            extent=extent,
+            interpolation="bilinear",
+            interpolation_stage="data",
+        )
+        if limit is not None and (d[i] > limit).any():
+            outline(ax, d[i] - limit, extent)
+    bar = panels.colour_bar(heat, d)
+    if limit is not None:
+        bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
+        cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
+    return panels.figure

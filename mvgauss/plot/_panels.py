@@ -1,0 +1,129 @@
+"""Images side by side in rows: what `anomaly_maps` and `overlay` check and lay out alike."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import ArrayLike
+
+from mvgauss import _checks
+from mvgauss._checks import Array
+from mvgauss.plot._figure import new_figure
+
+
+def checked_images(value: ArrayLike) -> tuple[Array, int]:
+    """Return images in grey or colour, and the number that is white."""
+    x = _checks.array("images", value)
+    colour = x.ndim == 4 and x.shape[3] in (3, 4)
+    if not (x.ndim == 3 or colour) or 0 in x.shape:
+        hint = "the colours go last: images.transpose(0, 2, 3, 1)" if x.ndim == 4 else ""
+        wanted = "shape (M, height, width), or (M, height, width, 3 or 4) for colours"
+        _checks.refuse("images", wanted, f"shape {x.shape}", hint=hint)
+    if x.dtype.kind == "f":
+        x = x.astype(np.float64)
+    white = 1 if x.dtype.kind in "fb" else 255
+    _checks.finite("images", x)
+    if x.min() < 0 or x.max() > white:
+        _checks.refuse(
+            "images",
+            f"{'whole numbers' if white > 1 else 'floats'} from 0 to {white}",
+            f"{x.min():.4g} to {x.max():.4g}",
+            hint="undo the normalisation that was made for the network" if white == 1 else "",
+        )
+    return x, white
+
+
+def checked_maps(name: str, value: ArrayLike, n: int) -> Array:
+    """Return one picture of finite numbers for each of n images."""
+    d = _checks.array(name, value)
+    if d.ndim != 3 or len(d) != n or 0 in d.shape:
+        _checks.refuse(name, f"shape ({n}, height, width), as there are {n} images", f"shape {d.shape}")
+    _checks.finite(name, d)
+    return d
+
+
+def checked_scale(d: Array, vmax: float | None) -> colors.Normalize:
+    """Return the colour scale of maps: from 0 to `vmax`, or to their largest number."""
+    top = float(d.max()) if vmax is None else _checks.number("vmax", vmax, low=0, above=True)
+    return colors.Normalize(0, top or 1.0)
+
+
+def checked_colours(cmap: str | colors.Colormap) -> colors.Colormap:
+    """Return a colour map."""
+    if isinstance(cmap, colors.Colormap):
+        return cmap
+    if not isinstance(cmap, str) or cmap not in mpl.colormaps:
+        _checks.refuse("cmap", "the name of a colour map of matplotlib", _checks.briefly(cmap))
+    return mpl.colormaps[cmap]
+
+
+class Panels:
+    """Axes for n images side by side, each with `high` axes one below another.
+
+    All arguments are checked before a figure is made.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        high: int,
+        most: int,
+        side: float,
+        titles: Sequence[str] | None,
+        columns: int | None,
+        fig: Figure | SubFigure | None,
+    ) -> None:
+        n, height, width = shape[:3]
+        if titles is not None and (isinstance(titles, str) or len(titles) != n):
+            _checks.refuse("titles", f"{n} titles, one for each image", _checks.briefly(titles))
+        columns = math.ceil(n / math.ceil(n / most)) if columns is None else columns
+        columns = min(_checks.integer("columns", columns, low=1), n)
+        rows = math.ceil(n / columns)
+        if fig is not None and not isinstance(fig, (Figure, SubFigure)):
+            _checks.refuse("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
+        if fig is None:
+            side = min(side, max(1.0, 12 / columns))
+            fig = new_figure(columns * side + 0.9, rows * (high * side * height / width + 0.4))
+            engine = fig.get_layout_engine()
+            assert engine is not None
+            engine.set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[call-arg]
+        self.figure = fig
+        self.rows = rows
+        self.axes: Any = fig.subplots(high * rows, columns, squeeze=False)
+        for ax in self.axes.flat:
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+            ax.set_visible(False)
+        self._high, self._columns, self._titles = high, columns, titles
+
+    def of(self, i: int) -> list[Axes]:
+        """Return the axes of image i from above to below, the first with its title."""
+        row, column = divmod(i, self._columns)
+        axes = list(self.axes[self._high * row : self._high * (row + 1), column])
+        for ax in axes:
+            ax.set_visible(True)
+        if self._titles is not None:
+            # a letter of this size is about a thirteenth of an inch wide
+            letters = max(4, int(13 * self.figure.bbox.width / self.figure.dpi / self._columns))
+            lines = str(self._titles[i]).splitlines()
+            title = "\n".join(textwrap.fill(s, letters, break_long_words=False) for s in lines)
+            axes[0].set_title(title, fontsize="medium")
+        return axes
+
+    def colour_bar(self, heat: ScalarMappable, d: Array) -> Colorbar:
+        """Draw the colour bar of all maps, pointed where some are beyond its end."""
+        extend = "max" if d.max() > heat.norm.vmax else "neither"
+        bar = self.figure.colorbar(heat, ax=self.axes, aspect=20 * self.rows, pad=0.01, extend=extend)
+        bar.set_label("standard deviations")
+        return bar
