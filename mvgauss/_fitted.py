@@ -215,6 +215,13 @@ class Fitted:
         p, c = self.mean.shape
         return self.per_patch(lambda b: self._covariance(factor, b), np.empty((p, c, c), self.dtype), walk)
 
+    def trace(self) -> Array | None:
+        """Return the traces of the covariances before regularisation, ``(P,)``, if the moments are there."""
+        divisor = self.sum_weights - self.regularisation.ddof
+        if self.scatter is None or divisor <= 0:
+            return None
+        return np.asarray(self.scatter.diagonal().sum(axis=1) / divisor)
+
     def inv_covariance(self, walk: Walk = Walk()) -> Array:
         """Return the inverse covariances, ``(P, C, C)``."""
         factor = self.factors(walk)

@@ -75,7 +75,6 @@ def card(model: object, fitted: Any) -> str:
         body = ""
     else:
         state = "fitted"
-        fitted = Interim(fitted)  # INTERIM
         rows = "".join(
             f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in _facts(model, fitted)
         )
@@ -280,63 +279,3 @@ def _number(value: float) -> str:
         short = f"{round(value, digits):,.{max(digits, 0)}f}"
         return short.rstrip("0").rstrip(".") if "." in short else short
     return f"{value:.2e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")
-
-
-# INTERIM, to be deleted with its two uses: the names that the fitted state is going to have.
-class Interim:
-    def __init__(self, fitted: Any, factors: Any = None) -> None:
-        self._fitted, self._factors = fitted, factors or fitted.factors
-
-    def __getattr__(self, name: str) -> Any:
-        names = {
-            "regularisation": "how",
-            "distribution": "law",
-            "loo_distances": "good",
-            "weighted": "unequal",
-        }
-        return getattr(self._fitted, names.get(name, name))
-
-    @property
-    def factor(self) -> Any:
-        return None if self._factors is None else _InterimFactor(self._fitted, self._factors)
-
-    def trace(self) -> Any:
-        f = self._fitted
-        if f.scatter is None:
-            return None
-        i = np.arange(f.n_features)
-        w = f.sum_weights
-        with np.errstate(all="ignore"):
-            return f.scatter[:, i * (i + 3) // 2].sum(axis=1) / np.float64(
-                w - f.how.ddof * f.sum_squared_weights / w
-            )
-
-    def sf(self, squared: Any, rank: Any) -> Any:
-        from mvgauss import _scores
-
-        if self.distribution == "hotelling":
-            return _scores.hotelling_sf(squared * self.to_unbiased, self.n_samples, rank)
-        return _scores.chi2_sf(squared, rank)
-
-    def isf(self, probability: Any, rank: Any) -> Any:
-        from mvgauss import _scores
-
-        if self.distribution == "hotelling":
-            return _scores.hotelling_isf(probability, self.n_samples, rank) / self.to_unbiased
-        return _scores.chi2_isf(probability, rank)
-
-
-class _InterimFactor:
-    def __init__(self, fitted: Any, factors: Any) -> None:
-        self._fitted, self.factors = fitted, factors
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.factors, name)
-
-    def __getitem__(self, block: Any) -> Any:
-        return _InterimFactor(self._fitted, type(self.factors)(*(a[block] for a in self.factors)))
-
-    def condition(self) -> Any:
-        values = np.linalg.svd(self.factors.factor.astype(np.float64), compute_uv=False)
-        full = self.factors.rank == values.shape[1]
-        return np.where(full, (values[:, 0] / np.where(full, values[:, -1], 1)) ** 2, np.inf)

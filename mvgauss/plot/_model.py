@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mvgauss import _checks, _html
+from mvgauss import _checks
+from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
 
 
-def fitted_state(model: object) -> Any:
+def fitted_state(model: object) -> Fitted:
     """Return what a model fitted; refuse another thing."""
     if not isinstance(model, MultiVariateGaussian):
         _checks.refuse("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
-    return _html.Interim(model._model())  # INTERIM: return model._model()
+    return model._model()
