@@ -1,8 +1,9 @@
 """What other people's test suites use: exact answers, bounds of errors, checks, strategies, vectors.
 
 The oracle (`exact_cov`, `exact_mean`, `exact_pinv`, `exact_mahalanobis`, `exact_gaussian`) computes in
-rational arithmetic and rounds once. The bounds (`cov_bound`, `mean_bound`, `pinv_bound`,
-`distance_bound`) are the errors that a correct implementation may have. The checks (`check_cov`,
+rational arithmetic and rounds once; `svd_gaussian` computes larger cases in double. The bounds
+(`cov_bound`, `mean_bound`, `pinv_bound`, `distance_bound`) are the errors that a correct implementation
+may have. The checks (`check_cov`,
 `check_pinv`, `check_mahalanobis`, `check_gaussian`, and the iterators `cov_checks`, ... over single
 laws) call an implementation and say which law it breaks. `load_vectors` gives the golden vectors, and
 `mvgauss.testing.strategies` draws inputs; it alone needs Hypothesis (``mvgauss[testing]``).
@@ -16,6 +17,7 @@ from mvgauss.testing._inverse_bounds import distance_bound, pinv_bound
 from mvgauss.testing._laws import Check
 from mvgauss.testing._oracle import exact_cov, exact_mean
 from mvgauss.testing._oracle_gaussian import exact_gaussian, exact_mahalanobis, exact_pinv
+from mvgauss.testing._oracle_svd import svd_gaussian
 from mvgauss.testing._suites import (
     check_cov,
     check_gaussian,
@@ -49,6 +51,7 @@ __all__ = [
     "mean_bound",
     "pinv_bound",
     "pinv_checks",
+    "svd_gaussian",
 ]
 
 
