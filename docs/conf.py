@@ -16,12 +16,14 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
-# pages: every cell is executed at each build, and an error in one is an error of the build
+# pages: every cell is executed at each build; an error in one is an error of the build, and so is what
+# a cell writes to standard error
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_output_stderr = "error"
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # no widgets here, and their scripts come from a network
 
