@@ -170,8 +170,9 @@ class Embedder:
         if isinstance(channels, int) and 1 <= channels <= total:
             rng = np.random.default_rng(options.get("seed", 0))
             channels = np.sort(rng.choice(total, channels, replace=False)).tolist()
-        if isinstance(channels, int) or not set(channels) <= set(range(total)):
-            refuse("channels", f"{total} at most, counted from 0", channels)
+        wrong = [channels] if isinstance(channels, int) else sorted(set(channels) - set(range(total)))
+        if wrong or not channels:
+            refuse("channels", f"1 to {total} of them, counted from 0", wrong)
         self.channels = np.array(channels)
         self.setup |= {"grid": grid, "channels": list(channels)}
         self.shape = (len(self.channels), *sizes[grid][1:])

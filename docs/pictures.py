@@ -90,10 +90,13 @@ def load(path, network, **options):
     name, digest = kept.pop("network"), kept.pop("sha256")
     if hash_of(network) != digest:
         refuse("network", f"the one that the model was fitted with, {name!r}", repr(str(network)))
+    for name, value in options.items():
+        value = list(value) if isinstance(value, tuple) else value
+        if name not in ("channels", "seed") and value != kept.get(name):
+            refuse(name, f"{kept.get(name)}, as the model was fitted with", value)
     embedder = Embedder(network, **{**kept, **options})
-    for name, value in kept.items():
-        if embedder.setup[name] != value:
-            refuse(name, f"{value}, as the model was fitted with", embedder.setup[name])
+    if embedder.setup["channels"] != kept["channels"]:
+        refuse("channels", f"the {len(kept['channels'])} that the model was fitted with", "others")
     return model, embedder
 
 
