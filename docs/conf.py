@@ -41,7 +41,8 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_sidebars = {
-    page: [] for page in ("index", "tutorial", "faq", "benchmarks", "testing", "changes", "data/README")
+    page: []
+    for page in ("index", "tutorial", "pictures", "faq", "benchmarks", "testing", "changes", "data/README")
 }
 html_theme_options = {
     "logo": {"text": "mvgauss"},

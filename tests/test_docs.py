@@ -16,7 +16,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 FENCE = re.compile(r"^```(?P<kind>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What pages may import besides NumPy, SciPy and the standard library: the extra `docs` brings it.
-OPTIONAL = ("dask", "h5py", "matplotlib", "sklearn", "torch", "tqdm", "zarr")
+OPTIONAL = ("dask", "h5py", "matplotlib", "onnx", "onnxruntime", "sklearn", "torch", "tqdm", "zarr")
+#: What the programs of `docs` need that pages import or run.
+NEEDS = {"fit_folder": ["tqdm"], "embedder": ["onnxruntime", "PIL"], "pictures.py": ["onnxruntime", "PIL"]}
 #: What a reader sees of code without running it: shell commands, output, data.
 SHOWN = {"sh", "text", "console", "bibtex", "toml", "yaml", ""}
 #: How a page shows an error: without a traceback, which would name places of this machine.
@@ -60,8 +62,10 @@ def test_the_cells_of_a_page_run(page, tmp_path):
     for package in OPTIONAL:
         if re.search(rf"^\s*(import|from) {package}\b", code, re.MULTILINE):
             pytest.importorskip(package)
-    if "fit_folder" in code:
-        pytest.importorskip("tqdm")
+    for name, packages in NEEDS.items():
+        if name in code:
+            for package in packages:
+                pytest.importorskip(package)
     environment = {
         **os.environ,
         "MPLBACKEND": "agg",
@@ -88,6 +92,32 @@ def test_statistics_of_anomalib_are_exported(tmp_path):
         model = MultiVariateGaussian.from_parameters(file["mean"], file["inv_covariance"])
         assert file["idx"].tolist() == [2, 0, 5]
     assert model.mahalanobis(np.ones((2, 3, 4))).tolist() == [[0.0] * 4] * 2
+
+
+def test_a_network_of_torch_is_exported_with_its_layers(tmp_path, monkeypatch):
+    """As a dictionary, the way anomalib's feature extractor gives them; for any number of pictures."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+
+    class Extractor(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Conv2d(3, 4, 3, 2, 1), torch.nn.Conv2d(4, 6, 3, 2, 1)
+
+        def forward(self, x):
+            first = self.first(x)
+            return {"second": self.second(first), "first": first}
+
+    monkeypatch.syspath_prepend(str(DOCS / "howto"))
+    from export_network import export
+
+    extractor, x = Extractor().eval(), torch.rand(5, 3, 16, 16)
+    export(extractor, ["first", "second"], (16, 16), str(tmp_path / "net.onnx"))
+    session = runtime.InferenceSession(tmp_path / "net.onnx")
+    assert [output.name for output in session.get_outputs()] == ["first", "second"]
+    for name, layer in zip(["first", "second"], session.run(None, {"pictures": x.numpy()}), strict=True):
+        np.testing.assert_allclose(layer, extractor(x)[name].detach().numpy(), atol=1e-5)
 
 
 def test_there_is_code_to_run():
