@@ -103,9 +103,9 @@ def cov(
     x, weights, result = _moments.checked(given, rowvar, aweights, fweights, dtype)
     *stack, n, c = x.shape
     out = np.empty((*stack, c, c), result)
-    if weights and aweights is not None:  # which are relative: a power of two keeps their squares in range
+    if weights and aweights is not None:  # which are relative: a power of four keeps their squares in range
         a = _checks.array("aweights", aweights)
-        exponent = -np.frexp(weights[0].max(axis=-1, keepdims=True))[1]
+        exponent = -2 * (np.frexp(weights[0].max(axis=-1, keepdims=True))[1] // 2)
         w = np.ldexp(weights[0], exponent)
         weights = [w, w * np.ldexp(a, exponent)]
     if out.size:

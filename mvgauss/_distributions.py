@@ -35,7 +35,7 @@ def hotelling_sf(squared: Array, n: float, p: Array) -> Array:
     return np.where(p > 0, special.betainc((n - p) / 2, np.maximum(p, 1) / 2, (n - p) / (n - p + p * f)), 1.0)
 
 
-def hotelling_isf(probability: float, n: float, p: Array) -> Array:
+def hotelling_isf(probability: Array | float, n: float, p: Array) -> Array:
     """Return the squared distance that a new sample reaches with the given probability."""
     b = special.betaincinv((n - p) / 2, np.maximum(p, 1) / 2, probability)
     return np.where(p > 0, (n + 1) * (n - 1) / n * (1 - b) / b, 0.0)
@@ -46,7 +46,7 @@ def chi2_sf(squared: Array, p: Array) -> Array:
     return np.where(p > 0, special.gammaincc(np.maximum(p, 1) / 2, squared / 2), 1.0)
 
 
-def chi2_isf(probability: float, p: Array) -> Array:
+def chi2_isf(probability: Array | float, p: Array) -> Array:
     """Return the squared distance of that law reached with the given probability."""
     return np.where(p > 0, 2 * special.gammainccinv(np.maximum(p, 1) / 2, probability), 0.0)
 

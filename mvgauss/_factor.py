@@ -89,6 +89,10 @@ class Factor:
             result[some] = rest > math.sqrt(c * self._eps) * size
         return result
 
+    def kept(self, dtype: np.dtype[Any]) -> Self:
+        """Return what is kept without the moments, in the dtype of results."""
+        raise NotImplementedError
+
     @property
     def _eps(self) -> float:
         raise NotImplementedError
@@ -111,7 +115,6 @@ class Root(Factor):
         return cls(w.rank, w.log_pdet, shrinkage, w.root)
 
     def kept(self, dtype: np.dtype[Any]) -> Self:
-        """Return what is kept without the moments."""
         return self
 
     @property
@@ -166,9 +169,7 @@ class Thin(Factor):
         """Return room for the factors of covariances with these rows."""
         p, n, _ = rows.shape
         rank = np.empty(p, np.intp)
-        return cls(
-            rank, np.empty(p), np.empty(p), rows, np.empty((p, n, n), dtype), np.empty(p), np.empty(p)
-        )
+        return cls(rank, np.empty(p), np.empty(p), rows, np.empty((p, n, n), dtype), np.empty(p), np.empty(p))
 
     @classmethod
     def of(cls, rows: Array, scale: Array, ridge: Array, shrinkage: Array) -> Self:
@@ -185,7 +186,6 @@ class Thin(Factor):
         return cls(np.where(known, c, w.rank), log_pdet, shrinkage, rows, w.root, scale, ridge)
 
     def kept(self, dtype: np.dtype[Any]) -> Self:
-        """Return what is kept without the moments: the rows in the dtype of results."""
         return replace(self, rows=self.rows.astype(dtype))
 
     @property

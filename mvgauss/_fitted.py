@@ -5,7 +5,6 @@ A `Fitted` never changes, but that its factors, once made, are kept. New data ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
@@ -22,6 +21,7 @@ from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
 from mvgauss._whitening import of_inverse
 
+
 class OutOfRangeError(ArithmeticError):
     """A block has a NaN or an infinity, or numbers too large to square."""
 
@@ -35,6 +35,9 @@ class Walk(NamedTuple):
 
     n_jobs: int | None = None
     progress: str | None = None
+
+
+FREELY = Walk()
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,20 @@ class Fitted:
     def n_features(self) -> int:
         """C."""
         return int(self.mean.shape[1])
+
+    def require_moments(self) -> None:
+        """Refuse to go on from a model that has parameters only."""
+        self.moments  # noqa: B018
+
+    @property
+    def moments(self) -> Scatter:
+        """The scatter, which has to be there."""
+        if self.scatter is None:
+            raise ValueError(
+                "this model cannot go on fitting: expected its moments, got none; it was made from "
+                "parameters, or saved with resumable=False"
+            )
+        return self.scatter
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -112,9 +129,8 @@ class Fitted:
 
     def sample(self, b: slice) -> Sample:
         """Return the moments of a block."""
-        assert self.scatter is not None
         third, fourth = (None if a is None else a[b] for a in (self.third, self.fourth))
-        return Sample(self.sum_weights, self.mean[b], self.scatter[b], third, fourth)
+        return Sample(self.sum_weights, self.mean[b], self.moments[b], third, fourth)
 
     def noise(self, sample: Sample) -> Array | None:
         r"""Return the variance that rounding may have put into each feature of a block, ``(B, C)``.
@@ -134,14 +150,13 @@ class Fitted:
         scale, ridge, rho = _shrinkage.estimate(sample, how)
         return sample.scatter.factor(scale, ridge, rho, self.noise(sample), how.any)
 
-    def factors(self, walk: Walk = Walk()) -> Factor:
+    def factors(self, walk: Walk = FREELY) -> Factor:
         """Return the factors of all patches, from the first call on the same ones."""
         if self.factor is None:
             with self._lock:
                 if self.factor is None:
                     self.raise_if_too_few()
-                    assert self.scatter is not None
-                    made = self.scatter.empty_factor(self.regularisation.any, self.dtype)
+                    made = self.moments.empty_factor(self.regularisation.any, self.dtype)
 
                     def task(b: slice) -> None:
                         made[b] = self.factored(self.sample(b))
@@ -166,14 +181,6 @@ class Fitted:
                 )
             _checks.refuse("embedding", f"more samples than ddof = {ddof:g} to estimate a covariance", got)
 
-    def raise_without_moments(self) -> None:
-        """Refuse to go on from a model that has parameters only."""
-        if self.scatter is None:
-            raise ValueError(
-                "this model cannot go on fitting: expected its moments, got none; it was made from "
-                "parameters, or saved with resumable=False"
-            )
-
     def regularised(self, how: Regularisation) -> Self:
         """Return the same moments under another regularisation."""
         if how == self.regularisation:
@@ -195,12 +202,12 @@ class Fitted:
             fourth=higher[1],
         )
 
-    def without_moments(self, walk: Walk = Walk()) -> Self:
+    def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""
         factor = self.factors(walk).kept(self.dtype)
         return replace(self, factor=factor, scatter=None, third=None, fourth=None)
 
-    def per_patch(self, kernel: Callable[[slice], Array], out: Array, walk: Walk = Walk()) -> Array:
+    def per_patch(self, kernel: Callable[[slice], Array], out: Array, walk: Walk = FREELY) -> Array:
         """Write what a kernel makes of each block of patches."""
 
         def task(b: slice) -> None:
@@ -209,7 +216,7 @@ class Fitted:
         self.walk(task, self.item_bytes, walk)
         return out
 
-    def covariance(self, walk: Walk = Walk()) -> Array:
+    def covariance(self, walk: Walk = FREELY) -> Array:
         """Return the regularised covariances, ``(P, C, C)``."""
         factor = self.factors(walk)
         p, c = self.mean.shape
@@ -222,7 +229,7 @@ class Fitted:
             return None
         return np.asarray(self.scatter.diagonal().sum(axis=1) / divisor)
 
-    def inv_covariance(self, walk: Walk = Walk()) -> Array:
+    def inv_covariance(self, walk: Walk = FREELY) -> Array:
         """Return the inverse covariances, ``(P, C, C)``."""
         factor = self.factors(walk)
         p, c = self.mean.shape
@@ -243,7 +250,7 @@ class Fitted:
         x: Array,
         out: Array,
         kernel: Callable[[slice, Factor, Array], Array],
-        walk: Walk = Walk(),
+        walk: Walk = FREELY,
         *,
         keep: bool = True,
     ) -> None:

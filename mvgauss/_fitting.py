@@ -10,7 +10,7 @@ import numpy as np
 
 from mvgauss import _blocks
 from mvgauss._checks import Array
-from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError, Walk, least_patches
+from mvgauss._fitted import FREELY, Fitted, OutOfRangeError, TooSmallError, Walk, least_patches
 from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
 
@@ -26,7 +26,7 @@ def fit(
     how: Regularisation,
     base: Fitted | None = None,
     factor: bool = False,
-    walk: Walk = Walk(),
+    walk: Walk = FREELY,
 ) -> Fitted:
     """Return the model of samples ``(*grid, N, C)``, with those of `base`, and if asked for with factors."""
     *grid, n, c = x.shape
@@ -44,25 +44,25 @@ def fit(
     )
     if factor:
         new.raise_if_too_few()
-        new = replace(new, factor=new.scatter.empty_factor(how.any, dtype))
+        new = replace(new, factor=new.moments.empty_factor(how.any, dtype))
     blocks = _blocks.flat(x, 2, tuple(grid))
 
     def task(b: slice) -> None:
         block = blocks[b]
         with np.errstate(all="ignore"):
             part = Sample.of(block, weights, how.needs_fourth)
-            _check_range(part, block)
+            _check_range(part, block if weights is None else block[:, weights > 0])
             if base is not None:
                 part = base.sample(b).merge(part)
             _write(new, b, part)
             if new.factor is not None:
                 new.factor[b] = new.factored(part)
 
-    new.walk(task, (n if new.scatter.rows else max(n, c)) * c * 8, walk, least_patches(c))
+    new.walk(task, (n if new.moments.rows else max(n, c)) * c * 8, walk, least_patches(c))
     return new
 
 
-def merge(one: Fitted, other: Fitted, walk: Walk = Walk()) -> Fitted:
+def merge(one: Fitted, other: Fitted, walk: Walk = FREELY) -> Fitted:
     """Return the model of both samples."""
     assert one.grid is not None
     counts = ("n_samples", "sum_weights", "sum_squared_weights")
@@ -83,9 +83,7 @@ def merge(one: Fitted, other: Fitted, walk: Walk = Walk()) -> Fitted:
     return new
 
 
-def _empty(
-    grid: tuple[int, ...], c: int, how: Regularisation, dtype: np.dtype[Any], **counts: Any
-) -> Fitted:
+def _empty(grid: tuple[int, ...], c: int, how: Regularisation, dtype: np.dtype[Any], **counts: Any) -> Fitted:
     """Return room for the moments of so many samples."""
     p, fourth = math.prod(grid), how.needs_fourth
     return Fitted(
@@ -104,8 +102,8 @@ def _write(new: Fitted, b: slice, part: Sample) -> None:
     """Write the moments of a block, which have to be finite."""
     if not np.isfinite(part.scatter.diagonal()).all():
         raise OutOfRangeError
-    new.mean[b], new.scatter[b] = part.mean, part.scatter
-    if part.fourth is not None:
+    new.mean[b], new.moments[b] = part.mean, part.scatter
+    if new.third is not None and new.fourth is not None and part.fourth is not None:
         if not np.isfinite(part.fourth).all():
             raise OutOfRangeError
         new.third[b], new.fourth[b] = part.third, part.fourth
@@ -115,5 +113,5 @@ def _check_range(part: Sample, x: Array) -> None:
     """Refuse samples that differ by so little that the squares leave the range."""
     trace = part.scatter.diagonal().sum(axis=1)
     small = np.flatnonzero(trace < (_TINY if part.fourth is None else math.sqrt(_TINY)))
-    if small.size and part.weight > 0 and (x[small] != x[small][:, :1]).any():
+    if small.size and x.size and (x[small] != x[small][:, :1]).any():
         raise TooSmallError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
@@ -10,17 +9,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _files, _fitting, _state
+from mvgauss import _checks, _fitting
 from mvgauss._checks import Array
 from mvgauss._cov import cov
 from mvgauss._decisions import Decisions
 from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError
 from mvgauss._params import not_fitted
+from mvgauss._saving import Saving
 
 __all__ = ["MultiVariateGaussian"]
 
 
-class MultiVariateGaussian(Decisions):
+class MultiVariateGaussian(Decisions, Saving):
     r"""One multivariate Gaussian for each patch of image embeddings.
 
     Axis 0 of an embedding is samples, `feature_axis` is features, and all other axes are the grid of
@@ -257,7 +257,7 @@ class MultiVariateGaussian(Decisions):
         theirs = other._fitted
         if theirs is None:
             raise not_fitted("other: expected a fitted model, got one that is not fitted")
-        theirs.raise_without_moments()
+        theirs.require_moments()
         with self._training():
             how = self._regularisation()
             mine = self._fitted
@@ -267,7 +267,7 @@ class MultiVariateGaussian(Decisions):
                         _checks.refuse("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
                 self._fitted = replace(theirs.regularised(how), dtype=self._kept(theirs.dtype), factor=None)
                 return self
-            mine.raise_without_moments()
+            mine.require_moments()
             for what in ("n_features", "grid"):
                 if getattr(mine, what) != getattr(theirs, what):
                     _checks.refuse("other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}")
@@ -301,110 +301,6 @@ class MultiVariateGaussian(Decisions):
         yield self.mean
         yield self.inv_covariance
 
-    def save(self, path: str | os.PathLike[str], *, resumable: bool = True) -> None:
-        """Write the model to one `.npz` file, without pickle.
-
-        The file is written under another name and moved into place, so that a failure leaves an old
-        file as it was.
-
-        Parameters
-        ----------
-        path : path-like
-            Where to write; the name is taken as it is.
-        resumable : bool, default True
-            Whether to keep the moments, with which a loaded model goes on fitting, bit for bit as if
-            it had not been interrupted. Without them the file is about half as large; it has the
-            factors instead.
-
-        Raises
-        ------
-        ValueError
-            If the model is not fitted.
-        OSError
-            If the file cannot be written.
-        """
-        if not _checks.flag("resumable", resumable):
-            fitted = self._model().without_moments(self._walk("factors"))
-        else:
-            fitted = self._model()
-        dtype = None if self.dtype is None else np.dtype(self.dtype).name
-        header, arrays = _state.pack(fitted)
-        _files.write(path, {"params": {**self.get_params(), "dtype": dtype}, **header}, arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a model that `save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-
-        Returns
-        -------
-        MultiVariateGaussian
-            A model equal to the saved one.
-
-        Raises
-        ------
-        ValueError
-            If the file is missing, truncated, damaged, of a later version or of another kind.
-        """
-        version, header, arrays = _files.read(path)
-        try:
-            self = cls(**header.pop("params"))
-            self._fitted = _state.unpack(version, header, arrays)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"path: expected the parts of a saved model, got others: {error}") from error
-        return self
-
-    @classmethod
-    def from_parameters(
-        cls,
-        mean: ArrayLike,
-        inv_covariance: ArrayLike,
-        *,
-        feature_axis: int = 1,
-        dtype: DTypeLike | None = None,
-    ) -> Self:
-        """Make a model from a mean and inverse covariances, as anomalib stores them.
-
-        Parameters
-        ----------
-        mean : array_like, shape (C, P)
-            Mean of each patch.
-        inv_covariance : array_like, shape (P, C, C)
-            Symmetric positive semi-definite up to rounding.
-        feature_axis : int, default 1
-            Which axis of an embedding will hold the features.
-        dtype : dtype, optional
-            To keep the factors in; by default that of the parameters, at least single.
-
-        Returns
-        -------
-        MultiVariateGaussian
-            A model that scores embeddings with C features and a grid of any shape with P patches.
-
-        Raises
-        ------
-        ValueError
-            If shapes do not fit, a number is not finite, or a matrix is not symmetric positive
-            semi-definite.
-        TypeError
-            If an argument is of the wrong kind.
-        """
-        mu = _checks.array("mean", mean)
-        p = _checks.array("inv_covariance", inv_covariance)
-        if mu.ndim != 2 or 0 in mu.shape:
-            _checks.refuse("mean", "shape (C, P)", f"shape {mu.shape}")
-        wanted = (mu.shape[1], mu.shape[0], mu.shape[0])
-        if p.shape != wanted:
-            _checks.refuse("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
-        _checks.finite("mean", mu)
-        self = cls(feature_axis=feature_axis, dtype=dtype)
-        self._fitted = Fitted.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
-        return self
-
     def _updated(
         self,
         base: Fitted | None,
@@ -415,7 +311,7 @@ class MultiVariateGaussian(Decisions):
         """Return the model of `base` and more samples, with its factors where they come at no cost."""
         how = self._regularisation()
         if base is not None:
-            base.raise_without_moments()
+            base.require_moments()
         x = self._embedding(embedding, base)
         w = None
         if sample_weight is not None:

@@ -33,7 +33,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
         x.refuse_if_not_finite(part, stack)
         blocks = _blocks.flat(stack, 2, x.grid)
 
-        def task(b: slice, part: slice = part, blocks: _blocks.flat = blocks) -> None:
+        def task(b: slice, part: slice = part, blocks: _blocks.Flat = blocks) -> None:
             with np.errstate(all="ignore"):
                 block, mean = blocks[b], fitted.mean[b]
                 if few:
@@ -103,8 +103,7 @@ def _refit(
 
 def _refuse_other_samples(fitted: Fitted, moved: Array) -> None:
     """Refuse samples of another mean: their weighted sum of deviations, ``(P, C)``, is not zero."""
-    assert fitted.scatter is not None
-    variance = fitted.scatter.diagonal() / fitted.sum_weights
+    variance = fitted.moments.diagonal() / fitted.sum_weights
     eps = float(np.finfo(np.float64).eps)
     allowed = eps ** (1 / 3) * np.sqrt(variance) + 8 * fitted.n_samples * eps * np.abs(fitted.mean)
     if (np.abs(moved) > fitted.sum_weights * allowed).any():

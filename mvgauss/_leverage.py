@@ -75,9 +75,7 @@ class Others:
             if sample.fourth is not None:
                 fourth = self._fourth(sample.fourth[:, None], norms.trace[:, None], zz, zmz, zt)
                 lost |= fourth < _HALF * sample.fourth[:, None]
-            rho = intensity(
-                how.shrinkage, Norms(trace, square, off, e), self.total - self.weight, c, fourth
-            )
+            rho = intensity(how.shrinkage, Norms(trace, square, off, e), self.total - self.weight, c, fourth)
         else:
             rho = np.full(zz.shape, how.shrinkage or 0.0)
         ridge = rho * trace / (self.divisor * c) + how.reg_covar
@@ -88,7 +86,7 @@ class Others:
         w = np.where(self.weight > 0, self.weight, 1)
         shift = self.weight / self.total / self.beta  # of the mean, in units of v
         vv = zz / w
-        return (
+        return np.asarray(
             q
             + 4 * shift * zt / w
             + 4 * shift**2 * zmz / w

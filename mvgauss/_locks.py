@@ -16,11 +16,11 @@ class Lock:
     """
 
     def __init__(self) -> None:
+        self._owner: int | None = None
         self._renew()
 
     def _renew(self) -> None:
         self._pid, self._owner, self._lock = os.getpid(), None, threading.Lock()
-        self._owner: int | None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Lock, ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -91,7 +91,6 @@ class Moments(Sums):
            [2., 4.]]))
     """
 
-
     def __init__(
         self,
         observations: ArrayLike,
@@ -106,7 +105,9 @@ class Moments(Sums):
             top = weights[0].max(axis=-1)
             if not ((top > _WEIGHTS[0]) & (top < _WEIGHTS[1])).all():
                 _checks.refuse(
-                    "aweights", "weights whose squares do not leave the range", f"{top.min():.3g}..{top.max():.3g}"
+                    "aweights",
+                    "weights whose squares do not leave the range",
+                    f"{top.min():.3g}..{top.max():.3g}",
                 )
         *stack, n, c = x.shape
         self.n_samples = n

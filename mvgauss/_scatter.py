@@ -59,9 +59,7 @@ class Rows:
         exponent = np.frexp(trace)[1]
         square = np.square(np.ldexp(gram, -exponent[:, None, None])).sum(axis=(1, 2))
         # few rows are far from a multiple of the identity: nothing cancels
-        return Norms(
-            trace, square, square - np.ldexp(trace, -exponent) ** 2 / self.array.shape[2], exponent
-        )
+        return Norms(trace, square, square - np.ldexp(trace, -exponent) ** 2 / self.array.shape[2], exponent)
 
     def plus(self, other: Rows | Square, d: Array) -> Rows | Square:
         """Return M + M' + d d^T, d ``(B, C)``."""
@@ -69,13 +67,13 @@ class Rows:
             return other.plus(self, d)
         return Rows(np.concatenate([self.array, other.array, d[:, None]], axis=1))
 
-    def factor(self, scale: Array, ridge: Array, shrinkage: Array, noise: Array, regularised: bool) -> Factor:
+    def factor(
+        self, scale: Array, ridge: Array, shrinkage: Array, noise: Array | None, regularised: bool
+    ) -> Factor:
         """Factor s M + ridge I; without regularisation M s alone, knowing the noise of its features."""
         if regularised:
             return Thin.of(self.array, scale, ridge, shrinkage)
-        return Root.of(
-            _whitening.whiten_rows(np.sqrt(scale)[:, None, None] * self.array, noise), shrinkage
-        )
+        return Root.of(_whitening.whiten_rows(np.sqrt(scale)[:, None, None] * self.array, noise), shrinkage)
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,9 @@ class Square:
         m += self_product(d[None])
         return Square(m)
 
-    def factor(self, scale: Array, ridge: Array, shrinkage: Array, noise: Array, regularised: bool) -> Factor:
+    def factor(
+        self, scale: Array, ridge: Array, shrinkage: Array, noise: Array | None, regularised: bool
+    ) -> Factor:
         """Factor s M + ridge I."""
         s = self.array * scale[:, None, None]
         i = np.arange(s.shape[1])
@@ -154,7 +154,7 @@ class Scatter:
     def diagonal(self) -> Array:
         """Return the diagonals of all patches, ``(P, C)``."""
         if self.rows:
-            return np.asarray(np.vecdot(self.array, self.array, axis=1))
+            return np.asarray(np.einsum("pnc,pnc->pc", self.array, self.array))
         return _triangular.diagonal(self.array, self.n_features)
 
     def empty_factor(self, regularised: bool, dtype: np.dtype[Any]) -> Factor:
@@ -163,15 +163,16 @@ class Scatter:
             return Root.empty(len(self.array), self.n_features, self.n_features, dtype)
         if regularised:
             return Thin.empty(self.array, dtype)
-        return Root.empty(*self.array.shape, dtype)
+        p, n, c = self.array.shape
+        return Root.empty(p, n, c, dtype)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of the samples of a block of patches: their moments.
+    r"""What is known of the samples of a block of patches: their moments.
 
-    `third` and `fourth` are the sums of :math:`w \\lVert z \\rVert^2 z` and
-    :math:`w \\lVert z \\rVert^4` about the mean, kept where Ledoit-Wolf shrinkage asks for them.
+    `third` and `fourth` are the sums of :math:`w \lVert z \rVert^2 z` and
+    :math:`w \lVert z \rVert^4` about the mean, kept where Ledoit-Wolf shrinkage asks for them.
     """
 
     weight: float  #: sum of the weights, the same at all patches
@@ -191,7 +192,9 @@ class Sample:
             return cls(total, sums.mean, Square(sums.scatter))
         runs = _blocks.slices(n, b * c * 8, least=2 * c)
         if len(runs) > 1:
-            return reduce(cls.merge, (cls.of(x[:, run], None if w is None else w[run], fourth) for run in runs))
+            return reduce(
+                cls.merge, (cls.of(x[:, run], None if w is None else w[run], fourth) for run in runs)
+            )
         _, _, mean, z = _sums.centred(x, *weights, dtype=np.dtype(np.float64))
         scatter = rows_of(z, total, w) if in_rows(n, c) else Square(self_product(z))
         if not fourth:

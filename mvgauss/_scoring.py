@@ -183,7 +183,7 @@ class Scoring(Parameters):
         pulled the mean and the covariance; these are honest.
         """
         fitted = self._model()
-        fitted.raise_without_moments()
+        fitted.require_moments()
         x = self._embedding(embedding, fitted)
         w = None
         if sample_weight is not None:
@@ -270,7 +270,7 @@ class Scoring(Parameters):
         grid = (p,) if fitted.grid is None else fitted.grid
         result = {name: a.reshape(grid) for name, a in maps.items()}
         if embedding is not None:
-            fitted.raise_without_moments()
+            fitted.require_moments()
             x = self._embedding(embedding, fitted)
             if x.n_samples != fitted.n_samples or fitted.weighted:
                 _checks.refuse(

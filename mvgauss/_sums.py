@@ -48,7 +48,8 @@ class Sums:
         self.scatter += other.scatter
         d = np.sqrt(self.sum_weights * share)[..., None] * delta
         self.scatter += self_product(d[None].astype(self.scatter.dtype, copy=False))
-        self.mean = (self.mean + share[..., None] * delta).astype(self.mean.dtype, copy=False)
+        kept = np.result_type(self.mean, other.mean)
+        self.mean = (self.mean + share[..., None] * delta).astype(kept, copy=False)
         self.sum_weights = total
         self.sum_squared_weights = self.sum_squared_weights + other.sum_squared_weights
         self.n_samples += other.n_samples
@@ -77,7 +78,7 @@ def of_block(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None 
     # a scatter to add costs as much as some rows
     runs = _blocks.slices(n, b * c * working.itemsize, least=2 * c)
     if len(runs) <= 1:
-        return of_run(x, *weights, out=out)
+        return of_run(x, *weights, dtype=working, out=out)
     count = max(1, min(_GROUPS, len(runs), 2 * _blocks.BLOCK_BYTES // max(1, out.nbytes)))
     size = -(-len(runs) // count)
     groups = [runs[i : i + size] for i in range(0, len(runs), size)]
@@ -86,10 +87,10 @@ def of_block(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None 
 
     def task(g: int) -> None:
         for run in groups[g]:
-            part = of_run(
-                x[:, run], *(w[:, run] for w in weights), out=None if run.start > groups[g][0].start else room[g]
-            )
-            parts[g] = part if run is groups[g][0] else parts[g].absorb(part)
+            first = run is groups[g][0]
+            rows = [w[:, run] for w in weights]
+            part = of_run(x[:, run], *rows, dtype=working, out=room[g] if first else None)
+            parts[g] = part if first else parts[g].absorb(part)
 
     _blocks.walk(task, range(len(groups)))
     for part in parts[1:]:
@@ -97,9 +98,9 @@ def of_block(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None 
     return parts[0]
 
 
-def of_run(x: Array, *weights: Array, out: Array | None) -> Sums:
+def of_run(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None) -> Sums:
     """Return the sums of one run of rows: shift, centre, self-product."""
-    total, squared, mean, z = centred(x, *weights, dtype=np.dtype(np.float64) if out is None else out.dtype)
+    total, squared, mean, z = centred(x, *weights, dtype=dtype)
     return Sums.of_parts(x.shape[1], total, squared, mean, self_product(z, out))
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 import mvgauss._blocks as blocks
-import mvgauss._moments as moments
 
 STACKS = [(), (1,), (3,), (2, 1), (2, 3)]
 SCALES = [1e-6, 1e-3, 1.0, 1e3, 1e6]
@@ -26,14 +25,13 @@ def frozen(value, dtype=None):
 
 @contextlib.contextmanager
 def blocks_of(size):
-    """Work in blocks of `size` bytes, so that a small test walks through many, and in pieces of them."""
-    before = blocks.BLOCK_BYTES, blocks.PIECE_BYTES, moments.NEIGHBOURS
-    blocks.BLOCK_BYTES, blocks.PIECE_BYTES = size, size // 3 + 1
-    moments.NEIGHBOURS = moments.NEIGHBOURS if size >= before[0] else 1
+    """Work in blocks of `size` bytes, so that a small test walks through many."""
+    before = blocks.BLOCK_BYTES
+    blocks.BLOCK_BYTES = size
     try:
         yield
     finally:
-        blocks.BLOCK_BYTES, blocks.PIECE_BYTES, moments.NEIGHBOURS = before
+        blocks.BLOCK_BYTES = before
 
 
 @st.composite

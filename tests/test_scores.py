@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import EPS, assert_within
 
-from mvgauss import MultiVariateGaussian, _scores
+from mvgauss import MultiVariateGaussian
+from mvgauss import _distributions as _scores
 
 SINGLE = float(np.finfo(np.float32).eps)
 

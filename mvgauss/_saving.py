@@ -1,0 +1,145 @@
+"""Models <-> files, and models from the parameters of others."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from mvgauss import _checks, _files, _state
+from mvgauss._fitted import Fitted
+from mvgauss._params import Parameters
+
+
+class Saving(Parameters):
+    """How a model of patches is kept."""
+
+    _metadata: dict[str, Any] = {}  # noqa: RUF012, never changed in place
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        resumable: bool = True,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the model to one `.npz` file, without pickle.
+
+        The file is written under another name and moved into place, so that a failure leaves an old
+        file as it was.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to write; the name is taken as it is.
+        resumable : bool, default True
+            Whether to keep the moments, with which a loaded model goes on fitting, bit for bit as if
+            it had not been interrupted. Without them a file is smaller, and so is the loaded model,
+            which can only score.
+        metadata : dict, optional
+            What the model cannot know and its users need: the network, its layers, the channels, the
+            preprocessing. Plain values (None, bool, int, finite float, str, lists and dicts of these)
+            under string keys, at most 48 kB of JSON. By default that of this model.
+
+        Raises
+        ------
+        ValueError
+            If the model is not fitted, or `metadata` is too large.
+        TypeError
+            If `metadata` has other than plain values; the message names the key.
+        OSError
+            If the file cannot be written.
+        """
+        if not _checks.flag("resumable", resumable):
+            fitted = self._model().without_moments(self._walk("factors"))
+        else:
+            fitted = self._model()
+        dtype = None if self.dtype is None else np.dtype(self.dtype).name
+        header, arrays = _state.pack(fitted)
+        header["metadata"] = self.metadata if metadata is None else _files.plain_metadata(metadata)
+        header["params"] = {**self.get_params(), "dtype": dtype}
+        _files.write(path, header, arrays)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was saved with the model beside it, a new dict; empty for a model that was not loaded."""
+        return copy.deepcopy(self._metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        MultiVariateGaussian
+            A model equal to the saved one.
+
+        Raises
+        ------
+        ValueError
+            If the file is missing, truncated, damaged, of a later version or of another kind.
+        """
+        version, header, arrays = _files.read(path)
+        try:
+            self = cls(**header.pop("params"))
+            self._metadata = _files.plain_metadata(header.pop("metadata", {}))
+            self._fitted = _state.unpack(version, header, arrays)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"path: expected the parts of a saved model, got others: {error}") from error
+        return self
+
+    @classmethod
+    def from_parameters(
+        cls,
+        mean: ArrayLike,
+        inv_covariance: ArrayLike,
+        *,
+        feature_axis: int = 1,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Make a model from a mean and inverse covariances, as anomalib stores them.
+
+        Parameters
+        ----------
+        mean : array_like, shape (C, P)
+            Mean of each patch.
+        inv_covariance : array_like, shape (P, C, C)
+            Symmetric positive semi-definite up to rounding.
+        feature_axis : int, default 1
+            Which axis of an embedding will hold the features.
+        dtype : dtype, optional
+            To keep the factors in; by default that of the parameters, at least single.
+
+        Returns
+        -------
+        MultiVariateGaussian
+            A model that scores embeddings with C features and a grid of any shape with P patches.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, a number is not finite, or a matrix is not symmetric positive
+            semi-definite.
+        TypeError
+            If an argument is of the wrong kind.
+        """
+        mu = _checks.array("mean", mean)
+        p = _checks.array("inv_covariance", inv_covariance)
+        if mu.ndim != 2 or 0 in mu.shape:
+            _checks.refuse("mean", "shape (C, P)", f"shape {mu.shape}")
+        wanted = (mu.shape[1], mu.shape[0], mu.shape[0])
+        if p.shape != wanted:
+            _checks.refuse("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
+        _checks.finite("mean", mu)
+        self = cls().set_params(feature_axis=feature_axis, dtype=dtype)
+        self._fitted = Fitted.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
+        return self
