@@ -235,6 +235,14 @@ def test_what_cannot_be_done_is_said_in_one_line(few, tmp_path, capsys, folders,
     assert not (tmp_path / "out" / "scores.csv").exists()
 
 
+@pytest.mark.parametrize("n", [1, 19, 60])
+def test_the_smallest_rate_is_one_in_one_more_than_there_are_pictures(n):
+    pictures.check_rate(1 / (n + 1), n)
+    for rate in (1 / (n + 1.1), 0, -0.5, float("nan"), 1, 2):
+        with pytest.raises(ValueError, match=f"rate: expected .* with {n} good pictures"):
+            pictures.check_rate(rate, n)
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused(few, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     folders = [str(few / "good"), str(few / "others"), "--network", str(NETWORK)]
