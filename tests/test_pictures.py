@@ -112,11 +112,11 @@ def test_a_model_judges_without_good_pictures_as_it_did_with_them(cork, tmp_path
     assert command(*arguments).returncode == 0
     assert table(tmp_path) == table(cork)
     assert not (tmp_path / "model.npz").exists()
-    assert command(*arguments, "--rate", "0.5").returncode == 0
-    flagged = {
-        rate: sum(r["flagged"] == "True" for r in table(out)) for rate, out in ((0.05, cork), (0.5, tmp_path))
-    }
-    assert flagged[0.5] > flagged[0.05]
+    rate = 7 / 61  # that of one of the pictures
+    assert command(*arguments, "--rate", str(rate + 1e-9)).returncode == 0
+    flagged = [row["flagged"] == "True" for row in table(tmp_path)]
+    assert flagged == [float(row["p_value"]) < rate + 1e-5 for row in table(cork)]
+    assert sum(flagged) > sum(row["flagged"] == "True" for row in table(cork))
 
 
 def test_a_rate_holds_for_good_pictures_that_were_not_fitted():
