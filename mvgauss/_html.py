@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mvgauss._blocks import one_blas_thread as one_thread  # INTERIM: from mvgauss._blas import one_thread
 from mvgauss._checks import Array
 
 #: How many multiplications a card may spend on condition numbers; with more it looks at some patches.
@@ -163,7 +164,8 @@ def _condition(fitted: Any) -> str:
         return "see diagnostics()"
     total = fitted.n_patches
     every = math.ceil(total / count)
-    values = fitted.factor[::every].condition()
+    with one_thread():
+        values = fitted.factor[::every].condition()
     finite = values[np.isfinite(values)]
     infinite = np.count_nonzero(fitted.factor.rank < fitted.n_features)
     words = []

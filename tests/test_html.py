@@ -9,6 +9,7 @@ from common import frozen
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from threadpoolctl import threadpool_info
 
 import mvgauss._blocks as blocks
 from mvgauss import MultiVariateGaussian, _html
@@ -277,6 +278,19 @@ def test_of_large_factors_the_condition_of_some_is_computed(rng, monkeypatch):
     assert_allclose(numbers(text)[:2], [truth.min(), truth.max()], rtol=5.001e-3)
     monkeypatch.setattr(_html, "WORK", 3**3 - 1)
     assert read(model).facts["condition number"] == "see diagnostics()"
+
+
+def test_condition_numbers_are_computed_by_one_thread_of_blas(rng, monkeypatch):
+    model, seen = fitted(rng), []
+    svd = np.linalg.svd
+
+    def watched(*args, **kwargs):
+        seen.extend(i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas")
+        return svd(*args, **kwargs)
+
+    monkeypatch.setattr(np.linalg, "svd", watched)
+    read(model)
+    assert set(seen) == {1}
 
 
 def test_few_samples_make_small_factors(rng, monkeypatch):
