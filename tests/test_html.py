@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from threadpoolctl import threadpool_info
 
-import mvgauss._blocks as blocks
 from mvgauss import MultiVariateGaussian, _html
 
 EMPTY = {"path"}
@@ -225,15 +224,15 @@ def test_the_card_factors_nothing(rng, monkeypatch):
     model = MultiVariateGaussian(reg_covar=0).partial_fit(frozen(rng.normal(size=(9, 3, 4, 5))))
 
     def forbidden(*args, **kwargs):
-        raise AssertionError("a walk over the stack")
+        raise AssertionError("a decomposition")
 
-    monkeypatch.setattr(blocks, "over_stack", forbidden)
     for name in ("eigh", "svd", "cholesky", "inv", "qr", "eigvalsh"):
         monkeypatch.setattr(np.linalg, name, forbidden)
-    facts = read(model).facts
-    assert facts["rank"] == "known after the first score"
-    assert "condition number" not in facts
-    assert facts["standard deviation"]
+    for _ in range(2):
+        facts = read(model).facts
+        assert facts["rank"] == "known after the first score"
+        assert "condition number" not in facts
+        assert facts["standard deviation"]
 
 
 def test_too_few_samples_for_a_covariance_are_no_error():
