@@ -3,10 +3,12 @@
 import os
 import re
 import signal
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from runpy import run_path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
@@ -267,7 +269,7 @@ def test_dask_knows_how_large_moments_and_models_are(rng):
 def test_tasks_start_no_threads_of_their_own(rng, monkeypatch):
     a = rng.standard_normal((20, 3, 50))
     monkeypatch.setattr("mvgauss._blocks.BLOCK_BYTES", 1)
-    monkeypatch.setattr("mvgauss._blocks.ThreadPoolExecutor", None)
+    monkeypatch.setattr("mvgauss._blocks.threading", SimpleNamespace(**(vars(threading) | {"Thread": None})))
     x, model = cut(a, 1, halves(20)), MultiVariateGaussian(n_jobs=4)
     with pytest.raises(TypeError):
         MultiVariateGaussian(n_jobs=4).fit(a)
