@@ -431,7 +431,7 @@ class MultiVariateGaussian(Scoring):
         if base is not None:
             working, stored = base.working, base.dtype
             base = base.regularised(how)
-        for part, stack in x.parts():
+        for part, stack in x.parts(merged=True):
             try:
                 base = Fitted.of_samples(
                     stack,
@@ -444,6 +444,6 @@ class MultiVariateGaussian(Scoring):
                     walk=self._walk("fit"),
                 )
             except NotFiniteError:
-                x.refuse_not_finite(part, working)
+                x.refuse_not_finite(part, stack, working)
         assert base is not None
         return base

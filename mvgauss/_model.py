@@ -21,7 +21,7 @@ from mvgauss._shrinkage import Regularisation
 
 #: Fitting calls on one model wait for each other; the locks live beside the models, which are
 #: copied and pickled as plain objects.
-_locks: WeakKeyDictionary[PatchModel, threading.Lock] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[PatchModel, tuple[threading.RLock, threading.Lock]] = WeakKeyDictionary()
 _locks_lock = threading.Lock()
 
 
@@ -193,6 +193,12 @@ class PatchModel:
     def _training(self) -> Iterator[None]:
         """Let one thread at a time change this model."""
         with _locks_lock:
-            lock = _locks.setdefault(self, threading.Lock())
-        with lock:
-            yield
+            turn, busy = _locks.setdefault(self, (threading.RLock(), threading.Lock()))
+        with turn:
+            if busy.locked():  # by this thread, as no other one has come this far
+                raise RuntimeError(
+                    "this model is being changed: expected that call to end before the next one, got one "
+                    "from within it; an embedding that is read part by part may not fit the same model"
+                )
+            with busy:
+                yield

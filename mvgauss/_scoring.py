@@ -214,7 +214,7 @@ class Scoring(PatchModel):
                     self._walk("leave_one_out"),
                 )
             except NotFiniteError:
-                x.refuse_not_finite(part, fitted.working)
+                x.refuse_not_finite(part, stack, fitted.working)
             total_moved += moved
         _training.refuse_other_samples(fitted, total_moved.reshape(fitted.mean.shape))
         return result
@@ -462,7 +462,7 @@ class Scoring(PatchModel):
             try:
                 fitted.score(stack, [out], kernel, operands, self._walk(task))
             except NotFiniteError:
-                x.refuse_not_finite(part, fitted.dtype)
+                x.refuse_not_finite(part, stack, fitted.dtype)
 
 
 def _largest(distances: Array) -> Array:
