@@ -131,7 +131,7 @@ class Embedding:
         chunks = getattr(self.value, "chunks", None)
         if not (isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int)):
             chunks = (1,)  # contiguous, or of many lengths, as those of Dask
-        chunk = min(chunks[0], self.n_samples)
+        chunk = max(1, min(chunks[0], self.n_samples))
         whole = chunk * max(1, step // chunk)
         if whole * size <= LONG_CHUNK * PART_BYTES:
             step = whole

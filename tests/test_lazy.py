@@ -365,7 +365,7 @@ def test_a_run_to_be_merged_has_as_many_samples_as_features_or_some_hundreds(mon
         assert next(x.parts())[0] == slice(0, 1)
 
 
-@pytest.mark.parametrize("chunks", ["auto", ((4, 4, 3), (4,)), 5, ()])
+@pytest.mark.parametrize("chunks", ["auto", ((4, 4, 3), (4,)), 5, (), (0, 0)])
 def test_chunks_of_another_kind_are_no_hindrance(x, small_parts, chunks):
     close(MultiVariateGaussian().fit(Chunked(x, chunks)), MultiVariateGaussian().fit(x), x)
 
