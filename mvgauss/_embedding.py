@@ -21,7 +21,7 @@ PART_BYTES = 32 << 20
 LONG_CHUNK = 4
 
 #: Where every run is merged into all that is kept, it has as many samples as features, or so many. It
-#: then takes no more memory than what is kept, and a merge costs less than the products of the run.
+#: then takes about the memory of what is kept, and a merge costs less than the products of the run.
 MERGED_SAMPLES = 512
 
 
