@@ -447,7 +447,7 @@ def _state(
         )
     except NotFiniteError:
         _checks.finite("embedding", seen.value, *origin)
-        seen.refuse_not_finite(slice(0, None), working)
+        seen.refuse_not_finite(slice(0, None), seen.stack(seen.value), working)
 
 
 def _same(state: Fitted, axis: object, keepdims: bool) -> Fitted:
