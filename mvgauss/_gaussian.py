@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
 
-import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _checks, _fitting
