@@ -6,15 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.stats
-from common import block_sizes, blocks_of, frozen, seeds
+from common import EPS, SINGLE, assert_within, block_sizes, blocks_of, frozen, gaussians, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import EPS, assert_within
 
-from mvgauss import MultiVariateGaussian
-from mvgauss import _distributions as _scores
-
-SINGLE = float(np.finfo(np.float32).eps)
+from mvgauss import MultiVariateGaussian, _distributions
 
 
 @pytest.fixture
@@ -333,7 +329,7 @@ def test_a_rank_counts_the_good_distances_that_are_as_large(train, test):
 def test_a_tie_counts_as_as_large():
     good, d = np.array([[1.0, 2.0, 2.0, 3.0]]), np.array([[0.5, 1.0, 2.0, 2.5, 3.0, 4.0]])
     want = np.array([[5, 5, 4, 2, 2, 1]]) / 5
-    np.testing.assert_array_equal(_scores.rank_among(d, good), want)
+    np.testing.assert_array_equal(_distributions.rank_among(d, good), want)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -543,9 +539,9 @@ def test_the_limit_is_the_conformal_quantile(seed, n, rate, ties):
     k = math.ceil((n + 1) * (1 - Fraction(rate)))
     if k > n:
         with pytest.raises(ValueError, match="false_positive_rate: expected at least 1 / "):
-            _scores.conformal_limit(frozen(scores), float(rate))
+            _distributions.conformal_limit(frozen(scores), float(rate))
     else:
-        assert _scores.conformal_limit(frozen(scores), float(rate)) == np.sort(scores)[k - 1]
+        assert _distributions.conformal_limit(frozen(scores), float(rate)) == np.sort(scores)[k - 1]
 
 
 @pytest.mark.parametrize(
@@ -561,7 +557,7 @@ def test_the_limit_is_the_conformal_quantile(seed, n, rate, ties):
     ],
 )
 def test_the_limit_of_a_rate_that_divides_evenly_loses_nothing_to_rounding(n, rate, k):
-    assert _scores.conformal_limit(np.arange(1.0, n + 1), rate) == k
+    assert _distributions.conformal_limit(np.arange(1.0, n + 1), rate) == k
 
 
 @pytest.mark.parametrize(
