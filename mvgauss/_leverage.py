@@ -166,16 +166,18 @@ class OfMany:
 
     def __init__(self, sample: Sample, noise: Array | None, others: Others) -> None:
         self._sample, self._others = sample, others
-        m = sample.scatter.square()
+        k, m = sample.scatter.array, sample.scatter.square()
         self._error = m.shape[1] * _EPS * np.sqrt(np.square(m).sum(axis=(1, 2)))[:, None]
         if others.alike:
             ridge = others.how.reg_covar
             i = np.arange(m.shape[1])
             s = m / others.divisor[0]
             s[:, i, i] += ridge
-            self._root = _whitening.whiten(s, np.full(len(s), ridge), noise).root
+            rows = k / np.sqrt(others.divisor[0])
+            self._root = _whitening.whiten(s, np.full(len(s), ridge), noise, rows=rows).root
         else:
-            self._values, self._vectors = np.linalg.eigh(m)
+            _, values, vectors = np.linalg.svd(k, full_matrices=False)
+            self._values, self._vectors = np.square(values), vectors.swapaxes(1, 2)
 
     def of(self, v: Array, some: slice) -> tuple[Array, Array]:
         """Return squared distances and where they are lost, of some samples' deviations ``(B, n, C)``."""
@@ -187,7 +189,7 @@ class OfMany:
             k = np.matmul(y, self._root)
             q = np.vecdot(y, y)
         else:
-            values = np.maximum(self._values, 0)[:, None]
+            values = self._values[:, None]
             y, zt = np.matmul(v, self._vectors), np.zeros(v.shape[:2])
             if self._sample.third is not None:
                 zt = w * np.matmul(v, self._sample.third[..., None])[..., 0]

@@ -1,8 +1,9 @@
 """Scatters of stacks of samples, in the smaller of two forms; merging.
 
-The scatter M of N samples of C features is kept as *rows* K, ``(N-1, C)``, with M = K^T K, as long as
-they are no larger than its *triangle* of C (C+1) / 2 numbers; from then on as the triangle. Form and
-size follow from N and C alone. A block of it is `Rows` or, unpacked, a `Square`; both do the same.
+The scatter M of N samples of C features is kept as *rows* K, with M = K^T K: N - 1 of them, as long as
+these are no more than the C (C + 1) / 2 numbers of a *triangle*; from then on as the triangular rows that
+have the same product. Form and size follow from N and C alone. Products are taken where they are needed:
+rows lose half as many digits as the entries of M.
 """
 
 from __future__ import annotations
@@ -37,15 +38,28 @@ class Norms(NamedTuple):
 class Rows:
     """A block of scatters M = K^T K."""
 
-    array: Array  #: (B, n, C)
+    array: Array  #: K, (B, n, C)
+    few: bool = True  #: whether n follows from the samples; else n = C, triangular
+    product: Array | None = None  #: M, where it is known
+
+    @classmethod
+    def triangular(cls, k: Array) -> Rows:
+        """Return C triangular rows with the product of rows ``(B, n, C)``."""
+        product = self_product(k.swapaxes(0, 1))
+        lower, rest = _triangular.root(product)
+        if rest.size:
+            lower[rest] = _triangular.root_of_rows(k[rest])
+        return cls(lower.swapaxes(1, 2), False, product)
 
     def square(self) -> Array:
         """Return M, ``(B, C, C)``, exactly symmetric."""
-        return self_product(self.array.swapaxes(0, 1))
+        return self_product(self.array.swapaxes(0, 1)) if self.product is None else self.product
 
     def diagonal(self) -> Array:
         """Return the diagonals of M, ``(B, C)``."""
-        return np.asarray(np.square(self.array).sum(axis=1))
+        if self.product is not None:
+            return np.diagonal(self.product, axis1=1, axis2=2)
+        return np.asarray(np.einsum("pnc,pnc->pc", self.array, self.array))
 
     def times(self, v: Array) -> Array:
         """Return M v for vectors ``(B, C)``."""
@@ -53,75 +67,41 @@ class Rows:
         return np.asarray(np.matmul(self.array.swapaxes(1, 2), y)[..., 0])
 
     def norms(self) -> Norms:
-        """Return traces of M and its square, from the Gram matrix of the rows."""
+        """Return traces of M and its square, from the products of the rows with each other."""
+        n, c = self.array.shape[1:]
         gram = np.matmul(self.array, self.array.swapaxes(1, 2))
         trace = np.trace(gram, axis1=1, axis2=2)
         exponent = np.frexp(trace)[1]
-        square = np.square(np.ldexp(gram, -exponent[:, None, None])).sum(axis=(1, 2))
-        # few rows are far from a multiple of the identity: nothing cancels
-        return Norms(trace, square, square - np.ldexp(trace, -exponent) ** 2 / self.array.shape[2], exponent)
+        gram = np.ldexp(gram, -exponent[:, None, None])
+        square = np.square(gram).sum(axis=(1, 2))
+        mean = np.ldexp(trace, -exponent) / c
+        i = np.arange(n)
+        gram[:, i, i] -= mean[:, None]
+        return Norms(trace, square, np.square(gram).sum(axis=(1, 2)) + (c - n) * mean**2, exponent)
 
-    def plus(self, other: Rows | Square, d: Array) -> Rows | Square:
-        """Return M + M' + d d^T, d ``(B, C)``."""
-        if isinstance(other, Square):
-            return other.plus(self, d)
-        return Rows(np.concatenate([self.array, other.array, d[:, None]], axis=1))
+    def plus(self, other: Rows, d: Array) -> Rows:
+        """Return M + M' + d d^T, d ``(B, C)``: all rows below each other."""
+        rows = np.concatenate([self.array, other.array, d[:, None]], axis=1)
+        few = self.few and other.few and in_rows(rows.shape[1] + 1, rows.shape[2])
+        return Rows(rows) if few else Rows.triangular(rows)
 
     def factor(
         self, scale: Array, ridge: Array, shrinkage: Array, noise: Array | None, regularised: bool
     ) -> Factor:
         """Factor s M + ridge I; without regularisation M s alone, knowing the noise of its features."""
-        if regularised:
+        if self.few and regularised:
             return Thin.of(self.array, scale, ridge, shrinkage)
-        return Root.of(_whitening.whiten_rows(np.sqrt(scale)[:, None, None] * self.array, noise), shrinkage)
-
-
-@dataclass(frozen=True)
-class Square:
-    """A block of scatters M."""
-
-    array: Array  #: (B, C, C)
-
-    def square(self) -> Array:
-        """Return M."""
-        return self.array
-
-    def diagonal(self) -> Array:
-        """Return the diagonals of M, ``(B, C)``."""
-        return np.diagonal(self.array, axis1=1, axis2=2)
-
-    def times(self, v: Array) -> Array:
-        """Return M v for vectors ``(B, C)``."""
-        return np.asarray(np.matmul(self.array, v[..., None])[..., 0])
-
-    def norms(self) -> Norms:
-        """Return traces of M and its square."""
-        trace = np.trace(self.array, axis1=1, axis2=2)
-        exponent = np.frexp(trace)[1]
-        m = np.ldexp(self.array, -exponent[:, None, None])
-        square = np.vecdot(m, m).sum(axis=1)
-        i = np.arange(m.shape[1])
-        m[:, i, i] -= np.ldexp(trace, -exponent)[:, None] / m.shape[1]
-        return Norms(trace, square, np.vecdot(m, m).sum(axis=1), exponent)
-
-    def plus(self, other: Rows | Square, d: Array) -> Square:
-        """Return M + M' + d d^T, d ``(B, C)``."""
-        m = self.array + other.square()
-        m += self_product(d[None])
-        return Square(m)
-
-    def factor(
-        self, scale: Array, ridge: Array, shrinkage: Array, noise: Array | None, regularised: bool
-    ) -> Factor:
-        """Factor s M + ridge I."""
-        s = self.array * scale[:, None, None]
+        rows = np.sqrt(scale)[:, None, None] * self.array
+        if self.few:
+            return Root.of(_whitening.whiten_rows(rows, ridge, noise), shrinkage)
+        s = self.square() * scale[:, None, None]
         i = np.arange(s.shape[1])
         s[:, i, i] += ridge[:, None]
-        return Root.of(_whitening.whiten(s, ridge, noise), shrinkage)
+        return Root.of(_whitening.whiten(s, ridge, noise, rows=rows), shrinkage)
 
 
 class Scatter:
-    """The scatters of P patches: rows ``(P, N-1, C)`` or triangles ``(P, C(C+1)/2)``."""
+    """The scatters of P patches: rows ``(P, N-1, C)``, or packed triangular ones ``(P, C(C+1)/2)``."""
 
     def __init__(self, array: Array, n_features: int) -> None:
         self.array = array
@@ -138,24 +118,27 @@ class Scatter:
         """Whether they are kept as rows."""
         return self.array.ndim == 3
 
-    def __getitem__(self, where: Any) -> Rows | Square:
+    def __getitem__(self, where: Any) -> Rows:
         """Return a block."""
         if self.rows:
             return Rows(self.array[where])
-        return Square(_triangular.unpack(self.array[where], self.n_features))
+        return Rows(_triangular.unpack(self.array[where], self.n_features).swapaxes(1, 2), few=False)
 
-    def __setitem__(self, where: Any, block: Rows | Square) -> None:
-        """Write a block in the form that is kept."""
+    def __setitem__(self, where: Any, block: Rows) -> None:
+        """Write a block, in the form that is kept."""
         if self.rows:
             self.array[where] = block.array
         else:
-            _triangular.pack(block.square(), self.array[where])
+            _triangular.pack(block.array.swapaxes(1, 2), self.array[where])
 
     def diagonal(self) -> Array:
         """Return the diagonals of all patches, ``(P, C)``."""
         if self.rows:
-            return np.asarray(np.einsum("pnc,pnc->pc", self.array, self.array))
-        return _triangular.diagonal(self.array, self.n_features)
+            return Rows(self.array).diagonal()
+        return np.concatenate([self[b].diagonal() for b in self._blocks()])
+
+    def _blocks(self) -> list[slice]:
+        return _blocks.slices(len(self.array), self.n_features**2 * 8)
 
     def empty_factor(self, regularised: bool, dtype: np.dtype[Any]) -> Factor:
         """Return room for the factors."""
@@ -177,7 +160,7 @@ class Sample:
 
     weight: float  #: sum of the weights, the same at all patches
     mean: Array  #: (B, C)
-    scatter: Rows | Square
+    scatter: Rows
     third: Array | None = None  #: (B, C)
     fourth: Array | None = None  #: (B,)
 
@@ -188,15 +171,14 @@ class Sample:
         weights = [] if w is None else [np.broadcast_to(w, (b, n))] * 2
         total = float(n if w is None else w.sum())
         if not (fourth or in_rows(n, c)):
-            sums = _sums.of_block(x, *weights, dtype=np.dtype(np.float64))
-            return cls(total, sums.mean, Square(sums.scatter))
+            return cls(total, *_many(x, weights))
         runs = _blocks.slices(n, b * c * 8, least=2 * c)
         if len(runs) > 1:
             return reduce(
                 cls.merge, (cls.of(x[:, run], None if w is None else w[run], fourth) for run in runs)
             )
         _, _, mean, z = _sums.centred(x, *weights, dtype=np.dtype(np.float64))
-        scatter = rows_of(z, total, w) if in_rows(n, c) else Square(self_product(z))
+        scatter = rows_of(z, total, w) if in_rows(n, c) else Rows.triangular(z.swapaxes(0, 1))
         if not fourth:
             return cls(total, mean, scatter)
         # of the rows sqrt(w) z: a zero weight leaves nothing to divide
@@ -235,6 +217,26 @@ class Sample:
         third = self.third + (trace + self.weight * dd)[:, None] * d + 2 * m_d
         fourth = self.fourth + 4 * np.vecdot(self.third, d) + 4 * np.vecdot(d, m_d)
         return third, fourth + 2 * trace * dd + self.weight * dd**2
+
+
+def _many(x: Array, weights: list[Array]) -> tuple[Array, Rows]:
+    """Return the means and triangular rows of samples that are many for the features, in runs."""
+    b, n, c = x.shape
+    double = np.dtype(np.float64)
+    runs = _blocks.slices(n, b * c * 8, least=2 * c)
+    if len(runs) == 1:
+        _, _, mean, z = _sums.centred(x, *weights, dtype=double)
+        return mean, Rows.triangular(z.swapaxes(0, 1))
+    sums = _sums.of_block(x, *weights, dtype=double)
+    lower, rest = _triangular.root(sums.scatter)
+    if rest.size:  # once more over the samples, about the mean
+        upper = np.zeros((len(rest), 0, c))
+        for run in runs:
+            z = x[rest, run].astype(double) - sums.mean[rest, None]
+            z *= np.sqrt(weights[0][rest, run])[..., None] if weights else 1
+            upper = _triangular.root_of_rows(np.concatenate([upper, z], axis=1)).swapaxes(1, 2)
+        lower[rest] = upper.swapaxes(1, 2)
+    return sums.mean, Rows(lower.swapaxes(1, 2), False, sums.scatter)
 
 
 def rows_of(z: Array, total: float, w: Array | None) -> Rows:

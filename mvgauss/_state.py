@@ -108,8 +108,6 @@ def _check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype
         if a.size and (a.min() < least.get(name, -math.inf) or a.max() > most.get(name, math.inf)):
             wanted = f"numbers from {least[name]} to {most.get(name, 'infinity')}"
             _checks.refuse(name, wanted, f"{a.min()} to {a.max()}")
-    if "triangle" in arrays and _triangular.diagonal(arrays["triangle"], c).min() < 0:
-        _checks.refuse("triangle", "scatters", "a negative diagonal")
 
 
 def _from_version_1(
@@ -138,9 +136,22 @@ def _from_version_1(
         }
     triangle = arrays["scatter"].astype(_DOUBLE) * scale
     c = out["mean"].shape[-1]
+    square = _square(triangle, c)
+    values_, vectors = np.linalg.eigh(square)
+    root = np.sqrt(np.maximum(values_, 0))[:, :, None] * vectors.swapaxes(1, 2)
     if in_rows(n, c):
-        rows = max(n - 1, 0)
-        values_, vectors = np.linalg.eigh(_triangular.unpack(triangle, c))
-        root = np.sqrt(np.maximum(values_, 0))[:, :, None] * vectors.swapaxes(1, 2)
-        return new, out | {"rows": np.ascontiguousarray(root[:, c - rows :])}
-    return new, out | {"triangle": triangle}
+        return new, out | {"rows": np.ascontiguousarray(root[:, c - max(n - 1, 0) :])}
+    lower, rest = _triangular.root(square)
+    lower[rest] = _triangular.root_of_rows(root[rest])
+    packed = np.empty(triangle.shape)
+    _triangular.pack(lower, packed)
+    return new, out | {"triangle": packed}
+
+
+def _square(triangle: Array, c: int) -> Array:
+    """Return the symmetric matrices of packed lower triangles."""
+    lower = _triangular.unpack(triangle, c)
+    i = np.arange(c)
+    square = lower + lower.swapaxes(1, 2)
+    square[:, i, i] -= lower[:, i, i]
+    return square

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from mvgauss._checks import Array
@@ -11,14 +9,9 @@ from mvgauss._checks import Array
 #: Triangles of up to this size are inverted column by column, for the whole stack at once.
 _SMALL = 12
 
-
-@lru_cache
-def _places(c: int) -> Array:
-    """Return where in a packed triangle each entry of a flat matrix is."""
-    rows, columns = np.tril_indices(c)
-    place = np.empty((c, c), np.intp)
-    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
-    return place.ravel()
+#: The least part of a variance that other features may leave unexplained for a Cholesky factor of a
+#: product to be as good as one of the rows: errors grow with its inverse there, with the root of it here.
+EXPLAINED = 2.0**-8
 
 
 def pack(s: Array, out: Array) -> None:
@@ -30,14 +23,39 @@ def pack(s: Array, out: Array) -> None:
 
 
 def unpack(triangle: Array, c: int) -> Array:
-    """Return the symmetric matrices, ``(B, C, C)``, of packed lower triangles."""
-    return triangle.take(_places(c), axis=-1, mode="clip").reshape(*triangle.shape[:-1], c, c)
+    """Return the lower triangles, ``(B, C, C)`` with zeros above, of packed ones."""
+    out = np.zeros((*triangle.shape[:-1], c, c), triangle.dtype)
+    start = 0
+    for i in range(c):
+        out[:, i, : i + 1] = triangle[:, start : start + i + 1]
+        start += i + 1
+    return out
 
 
-def diagonal(triangle: Array, c: int) -> Array:
-    """Return the diagonals, ``(B, C)``, of packed lower triangles."""
-    i = np.arange(c)
-    return np.asarray(triangle[:, i * (i + 3) // 2])
+def root(product: Array) -> tuple[Array, Array]:
+    """Return lower triangles L with L L^T = M, ``(B, C, C)``, and for which items they are no good.
+
+    The Cholesky factor of a product of rows has its rounding errors, the more digits of them the more of a
+    feature the features before it explain. Where that is nearly all, L has to come from the rows
+    themselves, see `root_of_rows`. A feature without variance is exact.
+    """
+    i = np.arange(product.shape[1])
+    size = product[:, i, i]
+    a = product.copy()
+    a[:, i, i] = np.where(size > 0, size, 1)
+    with np.errstate(invalid="ignore"):
+        lower = cholesky(a)
+        lower[:, i, i] = np.where(size > 0, lower[:, i, i], 0)
+        sure = (lower[:, i, i] ** 2 >= EXPLAINED * size).all(axis=1)
+    return lower, np.flatnonzero(~sure)
+
+
+def root_of_rows(rows: Array) -> Array:
+    """Return lower triangles L with L L^T = K^T K of rows K ``(B, n, C)``, by orthogonal transformations."""
+    upper: Array = np.asarray(np.linalg.qr(rows, mode="r"))
+    lower = np.zeros((len(rows), rows.shape[2], rows.shape[2]))
+    lower[:, :, : upper.shape[1]] = upper.swapaxes(1, 2)
+    return lower
 
 
 def cholesky(s: Array) -> Array:

@@ -33,7 +33,13 @@ class Whitening(NamedTuple):
     log_pdet: Array  #: (B,), the sum of their logarithms
 
 
-def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | None = None) -> Whitening:
+def whiten(
+    s: Array,
+    floor: Array,
+    noise: Array | None = None,
+    rtol: Array | None = None,
+    rows: Array | None = None,
+) -> Whitening:
     r"""Factor a block of covariances.
 
     Parameters
@@ -49,6 +55,8 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
     rtol : ndarray, shape (B,), optional
         Without a floor, eigenvalues at most `rtol` times the largest count as zero; by default
         :math:`C \epsilon`.
+    rows : ndarray, shape (B, n, C), optional
+        Rows K with K^T K = S less the floor, to decide by where their product has lost digits.
 
     Notes
     -----
@@ -68,6 +76,7 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
             np.ldexp(floor, -2 * half),
             None if noise is None else np.ldexp(noise, -2 * half[:, None]),
             rtol,
+            None if rows is None else np.ldexp(rows, -square),
         )
         return Whitening(
             np.ldexp(scaled.root, -square), scaled.rank, scaled.log_pdet + scaled.rank * half * math.log(4)
@@ -75,7 +84,8 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
     cut = np.full(len(s), c * _EPS) if rtol is None else np.broadcast_to(rtol, len(s))
     sure = np.maximum(cut, c * _EPS)
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, and is left to its eigenvalues
-        w = _triangular.invert_lower(_triangular.cholesky(s))
+        lower = _triangular.cholesky(s)
+        w = _triangular.invert_lower(lower)
         log_pdet = -2 * np.log(np.diagonal(w, axis1=1, axis2=2)).sum(axis=1)
         proven = (c * _EPS * trace * _MARGIN < floor) & np.isfinite(log_pdet)
         if not proven.all():
@@ -84,9 +94,16 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
             if noise is not None:
                 zero = np.maximum(zero, noise.max(axis=1))
             proven |= zero * _MARGIN < least
+        if rows is not None:
+            size, left = (np.diagonal(a, axis1=1, axis2=2) for a in (s, lower))
+            proven &= (left**2 >= _triangular.EXPLAINED * size).all(axis=1)
     rank = np.full(len(s), c)
     rest = np.flatnonzero(~proven)
-    if rest.size:
+    if rest.size and rows is not None:
+        w[rest], rank[rest], log_pdet[rest] = whiten_rows(
+            rows[rest], floor[rest], None if noise is None else noise[rest]
+        )
+    elif rest.size:
         values, vectors = np.linalg.eigh(s[rest])
         limit = cut[rest, None] * largest("covariance", values, rest, _EPS)
         if noise is not None:
@@ -97,20 +114,24 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
     return Whitening(w, rank, log_pdet)
 
 
-def whiten_rows(k: Array, noise: Array | None) -> Whitening:
-    """Do the same for the covariances K^T K of rows ``(B, n, C)``, n <= C, without a floor.
+def whiten_rows(k: Array, floor: Array, noise: Array | None) -> Whitening:
+    """Do the same for the covariances K^T K + floor I of rows ``(B, n, C)``.
 
-    The singular values of the rows lose half as many digits as the eigenvalues of their products.
+    The singular values of the rows lose half as many digits as the eigenvalues of their products. Rows of
+    W are as many as n or, with a floor, C.
     """
+    b, _, c = k.shape
     exponent = np.frexp(np.abs(k).max(axis=(1, 2), initial=0))[1]
-    _, values, vectors = np.linalg.svd(np.ldexp(k, -exponent[:, None, None]), full_matrices=False)
-    scale = np.ldexp(1.0, exponent)[:, None]
-    # a singular value carries the rounding of the rows: at most C eps of the largest variance
-    limit = k.shape[-1] * _EPS * np.square(values[:, :1])
+    wide = bool((floor > 0).any())
+    _, values, vectors = np.linalg.svd(np.ldexp(k, -exponent[:, None, None]), full_matrices=wide)
+    variances = np.zeros((b, vectors.shape[1]))
+    variances[:, : values.shape[1]] = np.square(values)
+    limit = c * _EPS * variances[:, :1]
+    unit = np.ldexp(1.0, exponent)[:, None]
     if noise is not None:
-        limit = np.maximum(limit, np.matmul(vectors**2, (noise / scale**2)[:, :, None])[:, :, 0])
-    keep = np.square(values) > limit
-    sd = np.where(keep, values * scale, np.inf)
+        limit = np.maximum(limit, np.matmul(vectors**2, (noise / unit**2)[:, :, None])[:, :, 0])
+    keep = (variances > limit) | (floor[:, None] > 0)
+    sd = np.where(keep, np.sqrt(variances + floor[:, None] / unit**2) * unit, np.inf)
     log_pdet = 2 * np.log(np.where(keep, sd, 1)).sum(axis=1)
     return Whitening(vectors / sd[:, :, None], keep.sum(axis=1), log_pdet)
 
