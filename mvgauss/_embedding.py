@@ -93,7 +93,8 @@ class Embedding:
     def refuse_not_finite(self, part: slice, dtype: object, small: bool = False) -> NoReturn:
         """Refuse the part that a walk found not finite, naming its first such number."""
         _checks.finite(self.name, np.asarray(self.value[part]), part.start)
-        _checks.refuse(self.name, f"numbers whose squares {dtype} can hold", "larger ones")
+        what, got = ("differences", "smaller ones") if small else ("numbers", "larger ones")
+        _checks.refuse(self.name, f"{what} whose squares {dtype} can hold", got)
 
     def refuse_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""

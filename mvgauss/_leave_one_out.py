@@ -54,7 +54,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
             pieces = _blocks.slices(p, max(n, c) * c * 8, least=least_patches(c))
             _blocks.walk(task, pieces, n_jobs=walk.n_jobs, progress=walk.progress)
         except OutOfRangeError:
-            x.refuse_not_finite(part, stack)
+            x.refuse_not_finite(part, np.dtype(float))
     _refuse_other_samples(fitted, moved)
     _refit(fitted, x, weights, result, lost, walk)
     return np.sqrt(result, out=result).T
@@ -71,6 +71,8 @@ def _few(
         whole = Sample.of(block, weights, fourth=True)
         third, fourth = whole.third, whole.fourth
     sample = Sample(fitted.sum_weights, own, rows_of(z, fitted.sum_weights, weights), third, fourth)
+    if not np.isfinite(sample.scatter.diagonal()).all():
+        raise OutOfRangeError
     squared, lost = of_few(sample, z.swapaxes(0, 1), fitted.noise(sample), others)
     return squared, lost, (own - mean) * fitted.sum_weights
 
