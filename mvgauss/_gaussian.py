@@ -19,6 +19,9 @@ from mvgauss._saving import Saving
 
 __all__ = ["MultiVariateGaussian"]
 
+#: The largest weight that is taken: far below where its square leaves the range.
+_HEAVY = 1e100
+
 
 class MultiVariateGaussian(Decisions, Saving):
     r"""One multivariate Gaussian for each patch of image embeddings.
@@ -317,6 +320,8 @@ class MultiVariateGaussian(Decisions, Saving):
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
             w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factor)
+            if w.max() > _HEAVY:
+                _checks.refuse("sample_weight", "numbers of samples whose squares add up", f"{w.max():.3g}")
         kept = self._kept(x.dtype) if base is None else base.dtype
         if base is not None:
             base = base.regularised(how)
