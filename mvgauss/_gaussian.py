@@ -18,6 +18,9 @@ from mvgauss._saving import Saving
 
 __all__ = ["MultiVariateGaussian"]
 
+#: The largest weight that is taken: far below where its square leaves the range.
+_HEAVY = 1e100
+
 
 class MultiVariateGaussian(Decisions, Saving):
     r"""One multivariate Gaussian for each patch of image embeddings.
@@ -316,6 +319,8 @@ class MultiVariateGaussian(Decisions, Saving):
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
             w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factor)
+            if w.max() > _HEAVY:
+                _checks.refuse("sample_weight", "numbers of samples whose squares add up", f"{w.max():.3g}")
         kept = self._kept(x.dtype) if base is None else base.dtype
         if base is not None:
             base = base.regularised(how)
@@ -331,7 +336,7 @@ class MultiVariateGaussian(Decisions, Saving):
                     walk=self._walk("fit"),
                 )
             except TooSmallError:
-                x.refuse_not_finite(part, stack, "smaller ones")
+                x.refuse_not_finite(part, stack, small=True)
             except OutOfRangeError:
                 x.refuse_not_finite(part, stack)
         assert base is not None

@@ -42,6 +42,7 @@ def whiten(
     noise: Array | None = None,
     rtol: Array | None = None,
     rows: Array | None = None,
+    eps: float = _EPS,
 ) -> Whitening:
     r"""Factor a block of covariances.
 
@@ -60,6 +61,8 @@ def whiten(
         :math:`C \epsilon`.
     rows : ndarray, shape (B, n, C), optional
         Rows K with K^T K = S less the floor, to decide by where their product has lost digits.
+    eps : float
+        The precision that S was rounded to: what negative eigenvalues may be rounding.
 
     Notes
     -----
@@ -80,6 +83,7 @@ def whiten(
             None if noise is None else np.ldexp(noise, -2 * half[:, None]),
             rtol,
             None if rows is None else np.ldexp(rows, -square),
+            eps,
         )
         return Whitening(
             np.ldexp(scaled.root, -square), scaled.rank, scaled.log_pdet + scaled.rank * half * math.log(4)
@@ -108,7 +112,7 @@ def whiten(
         )
     elif rest.size:
         values, vectors = np.linalg.eigh(s[rest])
-        limit = cut[rest, None] * largest("covariance", values, rest, _EPS)
+        limit = cut[rest, None] * largest("covariance", values, rest, eps)
         if noise is not None:
             limit = np.maximum(limit, np.matmul(noise[rest, None], vectors**2)[:, 0])
         known = floor[rest, None] > 0
