@@ -77,6 +77,18 @@ class Fitted:
             {} if self.factor is None else self.factor.arrays()
         )
 
+    def with_arrays(self, arrays: dict[str, Array], grid: tuple[int, ...]) -> Self:
+        """Return the same model of other patches, whose arrays have the same names."""
+        s, f = self.scatter, self.factor
+        plain = {name: arrays.get(name) for name in ("mean", "third", "fourth", "loo_distances")}
+        return replace(
+            self,
+            grid=grid,
+            scatter=s and Scatter(arrays["rows" if s.rows else "triangle"], s.n_features),
+            factor=f and replace(f, **{name: arrays[name] for name in f.arrays()}),
+            **plain,
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are kept."""
