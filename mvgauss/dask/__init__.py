@@ -78,9 +78,8 @@ def fit(
     """
     x, seen = _graph.checked(model, embedding, None)
     trees = _graph.states(model, x, seen, sample_weight, split_every)
-    places = list(_graph.places(tuple(x.chunks[i] for i in _graph.patches(seen))).values())
-    new = type(model)(**model.get_params())
-    return dask.delayed(_tasks.assembled)(new, seen.grid, places, trees.to_delayed().ravel().tolist())
+    places, parts = list(_graph.places(x, seen).values()), trees.to_delayed().ravel().tolist()
+    return dask.delayed(_tasks.assembled)(type(model)(**model.get_params()), seen.grid, places, parts)
 
 
 def parameters(

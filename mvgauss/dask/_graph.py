@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -20,8 +21,6 @@ from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss.dask import _tasks
-
-Axes = tuple[int, ...]
 
 
 def checked(model: object, embedding: object, fitted: Fitted | None) -> tuple[da.Array, Embedding]:
@@ -61,8 +60,7 @@ def states(
         _tasks.moments,
         every,
         *(x, every, ArraySliceDep(x.chunks), every, weights, index),
-        axis=seen.axis,
-        declared=x.dtype,
+        layout=(seen.axis, x.dtype),
         kept=model._kept(x.dtype),
         how=model._regularisation(),
         adjust_chunks={i: (1,) * x.numblocks[i] for i in every},
@@ -71,9 +69,10 @@ def states(
     )
     return da.reduction(
         leaves,
-        _tasks.leaf,
+        _tasks.same,
         _tasks.merged,
         axis=0,
+        name="moments",
         concatenate=False,
         split_every=split_every,
         dtype=object,
@@ -120,8 +119,7 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
         *(x, every, ArraySliceDep(x.chunks), every, parts, grid),
         token=score,
         score=score,
-        axis=seen.axis,
-        declared=x.dtype,
+        layout=(seen.axis, x.dtype),
         options=options,
         adjust_chunks={seen.axis: (1,)},
         align_arrays=False,  # a part is one block, of one object
@@ -130,25 +128,23 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
     return da.blockwise(
         _tasks.without_feature,
         (0, *grid),
-        *(scores, every),
+        *(scores, every, seen.axis, None),
         token=score,
-        axis=seen.axis,
         meta=np.empty((0,) * (1 + len(grid)), dtype),
     )
 
 
 def of_model(fitted: Fitted, x: da.Array, seen: Embedding) -> da.Array:
     """Return what scoring needs of a model, cut along the patches as the embedding is."""
-    if fitted.factor is not None:
-        fitted = fitted.without_moments()
-    chunks = tuple(x.chunks[i] for i in patches(seen))
+    fitted = replace(fitted if fitted.factor is None else fitted.without_moments(), grid=seen.grid)
     name = f"gaussians-{uuid4().hex}"
     graph: dict[Any, Any] = {}
-    for where, place in places(chunks).items():
-        part = _tasks.part(fitted, seen.grid, place)
+    for where, place in places(x, seen).items():
+        part = _tasks.part_of(fitted, place)
         # as a layer of blocks, Dask would make the factors again for each chunk of samples
         graph[name, *where] = (_tasks.made, part) if part.factor is None else part
-    return da.Array(graph, name, tuple((1,) * len(sizes) for sizes in chunks), meta=objects(len(chunks)))
+    blocks = tuple((1,) * x.numblocks[i] for i in patches(seen))
+    return da.Array(graph, name, blocks, meta=objects(len(blocks)))
 
 
 def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tuple[da.Array, np.dtype[Any]]:
@@ -157,36 +153,34 @@ def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tu
     found = {name: da.asarray(a) for name, a in given.items()}
     factor = _factor.of_arrays({name: a._meta for name, a in found.items()})
     shapes = {name: a.shape for name, a in found.items()}
-    if factor is None or shapes.get("mean") != (*seen.grid, seen.n_features):
-        wanted = (
-            f"a mean of shape {(*seen.grid, seen.n_features)} and the arrays of a factor, as of `parameters`"
-        )
-        _checks.refuse("model", wanted, f"{shapes}")
-    if any(shape[:n] != seen.grid for shape in shapes.values()):
-        _checks.refuse("model", f"arrays whose first axes are the grid {seen.grid}", f"{shapes}")
+    mean = (*seen.grid, seen.n_features)
+    if factor is None or shapes.get("mean") != mean or any(s[:n] != seen.grid for s in shapes.values()):
+        wanted = f"the arrays of `parameters` for the grid {seen.grid}, with a mean of shape {mean}"
+        _checks.refuse("model", wanted, f"shapes {shapes}")
     blocks: list[Any] = []
     for a in found.values():
         chunks = (*(x.chunks[i] for i in grid), *(-1,) * (a.ndim - n))
         blocks += [a.rechunk(chunks), (*grid, *range(x.ndim, x.ndim + a.ndim - n))]
-    return da.blockwise(
+    parts = da.blockwise(
         _tasks.of_arrays,
         grid,
         *(tuple(found), None, *blocks),
         adjust_chunks={i: (1,) * x.numblocks[i] for i in grid},
         align_arrays=False,  # axes behind the grid are of any length
         meta=objects(n),
-    ), factor.dtype
+    )
+    return parts, factor.dtype
 
 
-def patches(seen: Embedding) -> Axes:
+def patches(seen: Embedding) -> tuple[int, ...]:
     """Return the axes of the grid."""
     return tuple(i for i in range(1, len(seen.shape)) if i != seen.axis)
 
 
-def places(chunks: tuple[tuple[int, ...], ...]) -> dict[Axes, _tasks.Place]:
+def places(x: da.Array, seen: Embedding) -> dict[tuple[int, ...], _tasks.Place]:
     """Return where each chunk of the grid lies, in row-major order."""
-    slices = ArraySliceDep(chunks)
-    return {where: slices[where] for where in np.ndindex(*(len(sizes) for sizes in chunks))}
+    slices = ArraySliceDep(tuple(x.chunks[i] for i in patches(seen)))
+    return {where: slices[where] for where in np.ndindex(*slices.numblocks)}
 
 
 def objects(ndim: int) -> Array:
