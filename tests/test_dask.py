@@ -537,6 +537,20 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(rng):
             call()
 
 
+@pytest.mark.parametrize("name", ["mean", "rank", "log_pdet", "root"])
+def test_parameters_that_cannot_be_are_refused_when_they_are_read(name, rng):
+    a = rng.standard_normal((20, 3, 4))
+    arrays = md.parameters(MultiVariateGaussian(), cut(a, 1))
+    for value, text in ((np.nan, "finite|intp|int64"), (1e3, "numbers from 0 to 3")):
+        changed = {**arrays, name: da.full_like(arrays[name], value, dtype=float)}
+        if name == "rank" and value == 1e3:
+            changed[name] = changed[name].astype(np.intp)
+        elif value == 1e3:
+            continue
+        with pytest.raises(ValueError, match=f"{name}: expected .*({text})"):
+            md.mahalanobis(changed, cut(a, 1)).compute()
+
+
 def test_too_few_samples_are_refused_when_they_are_counted(rng):
     x = cut(rng.standard_normal((1, 3, 4)), 1, None, [(2, 2)])
     for lazy in (md.fit(MultiVariateGaussian(), x), *md.parameters(MultiVariateGaussian(), x).values()):
@@ -552,6 +566,8 @@ def cluster(memory_limit="1GiB", **config):
     """Give a client of two worker processes, on this machine's own network only, and see them end."""
     distributed = pytest.importorskip("distributed")
     settings = {f"distributed.{name.replace('__', '.')}": value for name, value in config.items()}
+    # a local cluster gives up for good a worker that is not replaced within 15 s, as on a busy machine
+    settings["distributed.deploy.lost-worker-timeout"] = "300s"
     with dask.config.set({"distributed.comm.timeouts.connect": "20s", **settings}):
         with (
             distributed.LocalCluster(

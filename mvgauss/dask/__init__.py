@@ -1,9 +1,9 @@
 """Fitting and scoring on Dask: the same moments, on arrays that lie on many machines.
 
-`fit` gives an ordinary model, `parameters` the arrays of a model too large for one machine, and the
-scores come as lazy arrays. Nothing is computed before the caller asks. A task computes the moments of
-one chunk of samples and patches, a tree of tasks merges them, and only moments travel; scheduling,
-retries, spilling and transport are Dask's. A task starts no threads and holds BLAS to one.
+`fit` gives an ordinary model, `parameters` the arrays of one too large for a machine, and the scores come
+as lazy arrays. Nothing is computed before the caller asks. A task computes the moments of one chunk, a
+tree of tasks merges them, and only moments travel; scheduling, retries, spilling and transport are
+Dask's. A task starts no threads and holds BLAS to one.
 """
 
 from __future__ import annotations
@@ -105,12 +105,11 @@ def parameters(
     Returns
     -------
     dict of str to dask.array.Array
-        ``mean``, of shape ``(*grid, C)``, and ``rank``, ``log_pdet`` and ``shrinkage`` intensity, of
-        shape ``(*grid)``, as of the model; and the arrays of its factors, which are others for few
-        samples than for many (see Notes). All have the axes of the grid in front, along which they
-        are chunked as the embedding is. `mahalanobis` and `score_samples` take the whole in place of
-        a model, be it lazy, persisted, or read from where it was stored, array by array, under these
-        names. Compute, persist or store them together: each alone would fit again.
+        ``mean``, of shape ``(*grid, C)``, ``rank``, ``log_pdet`` and ``shrinkage`` intensity, of shape
+        ``(*grid)``, and the arrays of the factors (see Notes), all chunked along the grid as the
+        embedding is. `mahalanobis` and `score_samples` take the mapping in place of a model, be it
+        lazy, persisted or read from where it was stored. Compute, persist or store all arrays
+        together: each alone would fit again.
 
     Raises
     ------
@@ -119,10 +118,10 @@ def parameters(
 
     Notes
     -----
-    For a covariance :math:`\hat\Sigma = s K^T K + \delta I` of a scatter of N - 1 rows K, which it is
-    as long as these are no more numbers than a triangle of it: ``rows`` K, ``(*grid, N-1, C)``,
-    ``scale`` s and ``ridge`` :math:`\delta`, ``(*grid)``, and ``small`` T, ``(*grid, N-1, N-1)``, with
-    :math:`T^T T = (s K K^T + \delta I)^+`. For any other, or without regularisation: ``root`` W,
+    Few samples for the features, up to about C / 2, have covariances
+    :math:`\hat\Sigma = s K^T K + \delta I` of N - 1 rows K: ``rows`` K, ``(*grid, N-1, C)``, ``scale`` s
+    and ``ridge`` :math:`\delta`, ``(*grid)``, and ``small`` T, ``(*grid, N-1, N-1)``, with
+    :math:`T^T T = (s K K^T + \delta I)^+`. More of them, or no regularisation, have a ``root`` W,
     ``(*grid, m, C)``, with :math:`W^T W = \hat\Sigma^+`.
 
     Examples
@@ -147,8 +146,8 @@ def mahalanobis(
     Parameters
     ----------
     model : MultiVariateGaussian, or the mapping of `parameters`
-        What was fitted. A chunk's task is sent only the Gaussians of its own patches, without
-        moments. With a mapping, features are axis 1.
+        What was fitted. A task is sent the Gaussians of its own patches. With a mapping, features
+        are axis 1.
     embedding : dask.array.Array, shape (M, C, *grid)
         Embeddings of M images, chunked in any way but along features.
     squared : bool, default False

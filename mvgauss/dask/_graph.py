@@ -31,13 +31,14 @@ def checked(model: object, embedding: object, fitted: Fitted | None) -> tuple[da
     if not isinstance(x, da.Array):
         _checks.refuse("embedding", "a dask.array.Array", type(x).__name__, TypeError)
     if any(math.isnan(n) for n in x.shape):
-        hint = "call .compute_chunk_sizes() on it"
-        _checks.refuse("embedding", "chunks of known sizes", f"shape {x.shape}", hint=hint)
+        _checks.refuse("embedding", "chunks of known sizes", f"{x.shape}", hint="see .compute_chunk_sizes()")
     seen = model._embedding(x, fitted)
     if x.numblocks[seen.axis] > 1:
-        got = f"chunks {x.chunks[seen.axis]}"
-        hint = f".rechunk({{{seen.axis}: -1}}) moves all samples once"
-        _checks.refuse("embedding", f"features, axis {seen.axis}, in one chunk", got, hint=hint)
+        wanted, hint = (
+            f"features, axis {seen.axis}, in one chunk",
+            f".rechunk({{{seen.axis}: -1}}) joins them",
+        )
+        _checks.refuse("embedding", wanted, f"chunks {x.chunks[seen.axis]}", hint=hint)
     if any(0 in sizes for sizes in x.chunks):
         x = x.rechunk(tuple(tuple(n for n in sizes if n) for sizes in x.chunks))
     return x, seen
@@ -51,9 +52,8 @@ def states(
     weights, index = None, None
     if sample_weight is not None:
         weights, index = da.asarray(sample_weight), (0,)
-        if weights.shape != (seen.n_samples,):
-            wanted = f"shape (N,) with N = {seen.n_samples} samples"
-            _checks.refuse("sample_weight", wanted, f"shape {weights.shape}")
+        if weights.shape != (n := seen.n_samples,):
+            _checks.refuse("sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}")
         weights = weights.rechunk((x.chunks[0],))
     every = tuple(range(x.ndim))
     leaves = da.blockwise(
@@ -126,9 +126,9 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
         meta=np.empty((0,) * x.ndim, dtype),
     )
     return da.blockwise(
-        _tasks.without_feature,
+        np.squeeze,
         (0, *grid),
-        *(scores, every, seen.axis, None),
+        *(scores, every, (0, seen.axis + 1), None),  # the one block along the features comes in a list
         token=score,
         meta=np.empty((0,) * (1 + len(grid)), dtype),
     )

@@ -97,11 +97,6 @@ def scores(
         raise
 
 
-def without_feature(scores: Any, axis: int) -> Any:
-    """Return scores without their one feature."""
-    return np.squeeze(single(scores), axis)
-
-
 # ---- the arrays of a model, and of its parts
 
 
