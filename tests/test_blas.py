@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -267,6 +268,37 @@ def test_an_interrupt_at_any_step_of_holding_gives_the_numbers_back():
         if not reached:
             break
     assert k > 20
+
+
+def test_no_block_begins_while_a_fork_waits_but_within_another(monkeypatch):
+    """Else other threads could hold up a fork without end, and a fork a block that it waits for."""
+    monkeypatch.setattr(_blas, "PATIENCE", SECONDS)
+    forked, begun = [], []
+
+    def fork():
+        _blas._before_fork()
+        forked.append(len(begun))
+        _blas._in_parent()
+
+    def begin():
+        with _blas.block():
+            begun.append(len(forked))
+
+    threads = [threading.Thread(target=fork), threading.Thread(target=begin)]
+    with _blas.block():
+        threads[0].start()
+        while not _blas._blocks._forking:
+            time.sleep(0.001)
+        threads[1].start()
+        time.sleep(0.05)
+        with _blas.block():
+            assert not begun
+        assert not forked
+    for thread in threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+    assert forked == [0]
+    assert begun == [1]
 
 
 # ---------------------------------------------------------------------------------------------------------
