@@ -152,8 +152,8 @@ class Embedder:
         self.setup = {
             "network": Path(network).name,
             "sha256": digest,
-            "picture_size": list(picture_size),
-            "input_size": size,
+            "picture_size": [int(side) for side in picture_size],
+            "input_size": [int(side) for side in size],
             "layout": layout,
             "output_layout": options.get("output_layout", "NCHW"),
             "white": options.get("white", 65535),
@@ -174,7 +174,7 @@ class Embedder:
         if wrong or not channels:
             refuse("channels", f"1 to {total} of them, counted from 0", wrong)
         self.channels = np.array(channels)
-        self.setup |= {"grid": grid, "channels": list(channels)}
+        self.setup |= {"grid": grid, "channels": self.channels.tolist()}
         self.shape = (len(self.channels), *sizes[grid][1:])
 
     def read(self, path):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
 
-import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _checks, _fitting
@@ -325,7 +324,7 @@ class MultiVariateGaussian(Decisions, Saving):
         kept = self._kept(x.dtype) if base is None else base.dtype
         if base is not None:
             base = base.regularised(how)
-        for part, stack in x.parts():
+        for part, stack in x.parts(merged=True):
             try:
                 base = _fitting.fit(
                     stack,
@@ -337,8 +336,8 @@ class MultiVariateGaussian(Decisions, Saving):
                     walk=self._walk("fit"),
                 )
             except TooSmallError:
-                x.refuse_not_finite(part, np.dtype(float), small=True)
+                x.refuse_not_finite(part, stack, small=True)
             except OutOfRangeError:
-                x.refuse_not_finite(part, np.dtype(float))
+                x.refuse_not_finite(part, stack)
         assert base is not None
         return base

@@ -54,7 +54,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
             pieces = _blocks.slices(p, max(n, c) * c * 8, least=least_patches(c))
             _blocks.walk(task, pieces, n_jobs=walk.n_jobs, progress=walk.progress)
         except OutOfRangeError:
-            x.refuse_not_finite(part, np.dtype(float))
+            x.refuse_not_finite(part, stack)
     _refuse_other_samples(fitted, moved)
     _refit(fitted, x, weights, result, lost, walk)
     return np.sqrt(result, out=result).T

@@ -248,7 +248,7 @@ def checked(
         w = w * a
         if not w.any(axis=-1).all():
             _checks.refuse("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
-    with np.errstate(over="ignore"):  # their scale may be taken out later
+    with np.errstate(over="ignore", under="ignore"):  # `cov` scales them, `Moments` refuses them
         return x, [w, w * a], result
 
 

@@ -309,4 +309,4 @@ class Scoring(Parameters):
             try:
                 fitted.score(stack, out, kernel, self._walk(task), keep=keep)
             except OutOfRangeError:
-                x.refuse_not_finite(part, fitted.dtype)
+                x.refuse_not_finite(part, stack)

@@ -112,11 +112,11 @@ def test_a_model_judges_without_good_pictures_as_it_did_with_them(cork, tmp_path
     assert command(*arguments).returncode == 0
     assert table(tmp_path) == table(cork)
     assert not (tmp_path / "model.npz").exists()
-    assert command(*arguments, "--rate", "0.5").returncode == 0
-    flagged = {
-        rate: sum(r["flagged"] == "True" for r in table(out)) for rate, out in ((0.05, cork), (0.5, tmp_path))
-    }
-    assert flagged[0.5] > flagged[0.05]
+    rate = 7 / 61  # that of one of the pictures
+    assert command(*arguments, "--rate", str(rate + 1e-9)).returncode == 0
+    flagged = [row["flagged"] == "True" for row in table(tmp_path)]
+    assert flagged == [float(row["p_value"]) < rate + 1e-5 for row in table(cork)]
+    assert sum(flagged) > sum(row["flagged"] == "True" for row in table(cork))
 
 
 def test_a_rate_holds_for_good_pictures_that_were_not_fitted():
@@ -233,6 +233,14 @@ def test_what_cannot_be_done_is_said_in_one_line(few, tmp_path, capsys, folders,
     assert "\n" not in str(stop.value)
     assert re.search(f"pictures.py: .*{message}", str(stop.value)), stop.value
     assert not (tmp_path / "out" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("n", [1, 19, 60])
+def test_the_smallest_rate_is_one_in_one_more_than_there_are_pictures(n):
+    pictures.check_rate(1 / (n + 1), n)
+    for rate in (1 / (n + 1.1), 0, -0.5, float("nan"), 1, 2):
+        with pytest.raises(ValueError, match=f"rate: expected .* with {n} good pictures"):
+            pictures.check_rate(rate, n)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(few, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Write the network of a PaDiM as ONNX, with its layers as outputs. This step needs torch and onnx, once.
+"""Write the network of a PaDiM as ONNX, with its layers as outputs. It needs torch and onnxscript, once.
 
 For anomalib: export(model.model.feature_extractor, ["layer1", "layer2", "layer3"], (256, 256), "net.onnx"),
 with the model from `Padim.load_from_checkpoint` and the layers that it was trained with.
@@ -28,6 +28,7 @@ def export(network, layers, input_size, output):
         output,
         input_names=["pictures"],
         output_names=layers,
-        dynamic_axes={name: {0: "N"} for name in ("pictures", *layers)},
-        dynamo=False,
+        dynamic_shapes={"pictures": {0: torch.export.Dim("N")}},
+        dynamo=True,
+        external_data=False,
     )
