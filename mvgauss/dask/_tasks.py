@@ -58,7 +58,7 @@ def moments(
     except OutOfRangeError as error:
         _checks.finite("embedding", seen.value, *origin)
         small = isinstance(error, TooSmallError)
-        seen.refuse_not_finite(slice(0, None), np.dtype(float), small=small)
+        seen.refuse_not_finite(slice(0, None), seen.stack(seen.value), small=small)
 
 
 def same(state: Fitted, axis: object, keepdims: bool) -> Fitted:
