@@ -195,6 +195,7 @@ def test_a_fork_waits_for_no_block_without_end_and_for_none_of_its_own():
             made.set()
 
         for n_jobs in (1, 3):
+            waited_for.clear()
             made.clear() if n_jobs > 1 else made.set()
             _blas.PATIENCE = 0.5 if n_jobs > 1 else 600
             _blocks.walk(task, range(3), n_jobs=n_jobs)
