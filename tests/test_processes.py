@@ -177,12 +177,14 @@ def test_a_fork_waits_for_no_block_without_end_and_for_none_of_its_own():
     """A task may fork, and other blocks may wait for what it makes of the child."""
     said, _ = run(
         """
-        made = threading.Event()
+        made, waited_for = threading.Event(), threading.Event()
 
         def task(part):
             if part:
+                waited_for.set()
                 assert made.wait(60)
                 return
+            assert made.is_set() or waited_for.wait(60)
             start = time.monotonic()
             number = os.fork()
             if number == 0:
@@ -193,6 +195,7 @@ def test_a_fork_waits_for_no_block_without_end_and_for_none_of_its_own():
             made.set()
 
         for n_jobs in (1, 3):
+            waited_for.clear()
             made.clear() if n_jobs > 1 else made.set()
             _blas.PATIENCE = 0.5 if n_jobs > 1 else 600
             _blocks.walk(task, range(3), n_jobs=n_jobs)
