@@ -330,7 +330,9 @@ def test_factors_are_made_once_for_each_chunk_of_patches(rng, monkeypatch):
         assert len(calls) == 3
 
 
-def test_stored_parameters_are_read_once_for_each_chunk_of_patches(rng):
+def test_stored_parameters_are_read_once_for_each_chunk_of_patches(rng, monkeypatch):
+    calls, of_arrays = [], _tasks.of_arrays
+    monkeypatch.setattr(_tasks, "of_arrays", lambda *args: calls.append(0) or of_arrays(*args))
     a = rng.standard_normal((48, 3, 4))
     (values,) = dask.compute(md.parameters(MultiVariateGaussian(), cut(a, 1)))
     reads = []
@@ -346,8 +348,10 @@ def test_stored_parameters_are_read_once_for_each_chunk_of_patches(rng):
     want = MultiVariateGaussian().fit(a).mahalanobis(a)
     for grid in ((2, 2), (4,), (1, 3)):
         reads.clear()
+        calls.clear()
         assert_close(md.mahalanobis(stored, cut(a, 1, (3,) * 16, [grid])).compute(), want)
         assert len(reads) == 2 * len(stored)
+        assert len(calls) == len(grid)
 
 
 def test_dask_knows_how_large_moments_and_models_are(rng):
