@@ -212,10 +212,12 @@ def test_calibrated_and_exact_p_values_are_those_of_the_model(rng):
         assert_close(lazy.compute(), model.p_value(b))
 
 
-def test_a_fitted_model_goes_on_in_memory(rng):
+@pytest.mark.parametrize("shrinkage", [None, "ledoit_wolf"])
+def test_a_fitted_model_goes_on_in_memory(shrinkage, rng):
     a = rng.standard_normal((30, 3, 2, 4))
-    got = md.fit(MultiVariateGaussian(), cut(a[:20], 1, (7, 13), [(1, 1)])).compute()
-    assert_same_model(got.partial_fit(a[20:]), MultiVariateGaussian().fit(a))
+    model = MultiVariateGaussian(shrinkage=shrinkage)
+    got = md.fit(model, cut(a[:20], 1, (7, 13), [(1, 1)])).compute()
+    assert_same_model(got.partial_fit(a[20:]), model.fit(a))
 
 
 def test_stored_parameters_score_in_place_of_a_model(rng, tmp_path):
