@@ -212,10 +212,12 @@ def test_calibrated_and_exact_p_values_are_those_of_the_model(rng):
         assert_close(lazy.compute(), model.p_value(b))
 
 
-def test_a_fitted_model_goes_on_in_memory(rng):
+@pytest.mark.parametrize("shrinkage", [None, "ledoit_wolf"])
+def test_a_fitted_model_goes_on_in_memory(shrinkage, rng):
     a = rng.standard_normal((30, 3, 2, 4))
-    got = md.fit(MultiVariateGaussian(), cut(a[:20], 1, (7, 13), [(1, 1)])).compute()
-    assert_same_model(got.partial_fit(a[20:]), MultiVariateGaussian().fit(a))
+    model = MultiVariateGaussian(shrinkage=shrinkage)
+    got = md.fit(model, cut(a[:20], 1, (7, 13), [(1, 1)])).compute()
+    assert_same_model(got.partial_fit(a[20:]), model.fit(a))
 
 
 def test_stored_parameters_score_in_place_of_a_model(rng, tmp_path):
@@ -330,7 +332,9 @@ def test_factors_are_made_once_for_each_chunk_of_patches(rng, monkeypatch):
         assert len(calls) == 3
 
 
-def test_stored_parameters_are_read_once_for_each_chunk_of_patches(rng):
+def test_stored_parameters_are_read_once_for_each_chunk_of_patches(rng, monkeypatch):
+    calls, of_arrays = [], _tasks.of_arrays
+    monkeypatch.setattr(_tasks, "of_arrays", lambda *args: calls.append(0) or of_arrays(*args))
     a = rng.standard_normal((48, 3, 4))
     (values,) = dask.compute(md.parameters(MultiVariateGaussian(), cut(a, 1)))
     reads = []
@@ -346,8 +350,10 @@ def test_stored_parameters_are_read_once_for_each_chunk_of_patches(rng):
     want = MultiVariateGaussian().fit(a).mahalanobis(a)
     for grid in ((2, 2), (4,), (1, 3)):
         reads.clear()
+        calls.clear()
         assert_close(md.mahalanobis(stored, cut(a, 1, (3,) * 16, [grid])).compute(), want)
         assert len(reads) == 2 * len(stored)
+        assert len(calls) == len(grid)
 
 
 def test_dask_knows_how_large_moments_and_models_are(rng):

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import dask.array as da
 import numpy as np
+from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 
 from mvgauss import _checks, _factor, _fitting
@@ -83,7 +84,7 @@ def states(
 def arrays(model: MultiVariateGaussian, x: da.Array, seen: Embedding, trees: da.Array) -> dict[str, da.Array]:
     """Return the arrays of the Gaussians of such moments, chunked along the patches as the embedding."""
     grid = patches(seen)
-    gaussians = da.blockwise(_tasks.made, grid, trees, tuple(range(1, x.ndim)), meta=objects(len(grid)))
+    made = da.blockwise(_tasks.made, grid, trees, tuple(range(1, x.ndim)), meta=objects(len(grid)))
     result = {}
     # those of no patch have the names, dtypes and other axes of all
     like = _fitting.like(seen.n_samples, seen.n_features, model._regularisation(), model._kept(seen.dtype))
@@ -92,7 +93,7 @@ def arrays(model: MultiVariateGaussian, x: da.Array, seen: Embedding, trees: da.
         result[name] = da.blockwise(
             _tasks.array_of,
             (*grid, *tail),
-            *(gaussians, grid, name, None),
+            *(made, grid, name, None),
             new_axes=dict(zip(tail, a.shape[1:], strict=True)),
             adjust_chunks={i: x.chunks[i] for i in grid},
             meta=np.empty((0,) * (len(grid) + len(tail)), a.dtype),
@@ -137,19 +138,16 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
 def of_model(fitted: Fitted, x: da.Array, seen: Embedding) -> da.Array:
     """Return what scoring needs of a model, cut along the patches as the embedding is."""
     fitted = replace(fitted if fitted.factor is None else fitted.without_moments(), grid=seen.grid)
-    name = f"gaussians-{uuid4().hex}"
     graph: dict[Any, Any] = {}
     for where, place in places(x, seen).items():
         part = _tasks.part_of(fitted, place)
-        # as a layer of blocks, Dask would make the factors again for each chunk of samples
-        graph[name, *where] = (_tasks.made, part) if part.factor is None else part
-    blocks = tuple((1,) * x.numblocks[i] for i in patches(seen))
-    return da.Array(graph, name, blocks, meta=objects(len(blocks)))
+        graph[where] = (_tasks.made, part) if part.factor is None else part
+    return gaussians(graph, x, seen)
 
 
 def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tuple[da.Array, np.dtype[Any]]:
     """Return the same of the arrays of `parameters`, and the dtype of the scores."""
-    grid, n = patches(seen), len(seen.grid)
+    n, chunks = len(seen.grid), tuple(x.chunks[i] for i in patches(seen))
     found = {name: da.asarray(a) for name, a in given.items()}
     factor = _factor.of_arrays({name: a._meta for name, a in found.items()})
     shapes = {name: a.shape for name, a in found.items()}
@@ -157,19 +155,23 @@ def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tu
     if factor is None or shapes.get("mean") != mean or any(s[:n] != seen.grid for s in shapes.values()):
         wanted = f"the arrays of `parameters` for the grid {seen.grid}, with a mean of shape {mean}"
         _checks.refuse("model", wanted, f"shapes {shapes}")
-    blocks: list[Any] = []
-    for a in found.values():
-        chunks = (*(x.chunks[i] for i in grid), *(-1,) * (a.ndim - n))
-        blocks += [a.rechunk(chunks), (*grid, *range(x.ndim, x.ndim + a.ndim - n))]
-    parts = da.blockwise(
-        _tasks.of_arrays,
-        grid,
-        *(tuple(found), None, *blocks),
-        adjust_chunks={i: (1,) * x.numblocks[i] for i in grid},
-        align_arrays=False,  # axes behind the grid are of any length
-        meta=objects(n),
-    )
-    return parts, factor.dtype
+    found = {name: a.rechunk((*chunks, *(-1,) * (a.ndim - n))) for name, a in found.items()}
+    graph: dict[Any, Any] = {}
+    for where in places(x, seen):
+        blocks = [(a.name, *where, *(0,) * (a.ndim - n)) for a in found.values()]
+        graph[where] = (_tasks.of_arrays, list(found), blocks)
+    return gaussians(graph, x, seen, *found.values()), factor.dtype
+
+
+def gaussians(graph: dict[Any, Any], x: da.Array, seen: Embedding, *arrays: da.Array) -> da.Array:
+    """Return the array of such blocks, of which each is made once.
+
+    As layers of blocks, Dask would make them again for each chunk of samples.
+    """
+    name, blocks = f"gaussians-{uuid4().hex}", tuple((1,) * x.numblocks[i] for i in patches(seen))
+    named = {(name, *where): task for where, task in graph.items()}
+    layers = HighLevelGraph.from_collections(name, named, dependencies=arrays)
+    return da.Array(layers, name, blocks, meta=objects(len(blocks)))
 
 
 def patches(seen: Embedding) -> tuple[int, ...]:

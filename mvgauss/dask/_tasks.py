@@ -91,10 +91,9 @@ def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitte
 
 
 @alone
-def made(state: Any) -> Fitted:
-    """Return the Gaussians of moments."""
-    fitted: Fitted = single(state)
-    return fitted.without_moments(ALONE)
+def made(state: Fitted | list[Fitted]) -> Fitted:
+    """Return the Gaussians of moments, which come in a list where they are of an axis with one block."""
+    return (state[0] if isinstance(state, list) else state).without_moments(ALONE)
 
 
 @alone
@@ -141,9 +140,9 @@ def array_of(fitted: Fitted, name: str) -> Array:
     return on_grid(fitted)[name]
 
 
-def of_arrays(names: tuple[str, ...], *blocks: Any) -> Fitted:
+def of_arrays(names: list[str], blocks: list[Array]) -> Fitted:
     """Return the Gaussians of such arrays."""
-    given = {name: np.asarray(single(block)) for name, block in zip(names, blocks, strict=True)}
+    given = dict(zip(names, map(np.asarray, blocks), strict=True))
     *grid, c = given["mean"].shape
     arrays = flat(given, tuple(grid))
     factor = _factor.of_arrays(arrays)
@@ -161,10 +160,3 @@ def on_grid(fitted: Fitted) -> dict[str, Array]:
 def flat(arrays: dict[str, Array], grid: tuple[int, ...]) -> dict[str, Array]:
     """View such arrays with the one axis of patches again."""
     return {name: a.reshape(math.prod(grid), *a.shape[len(grid) :]) for name, a in arrays.items()}
-
-
-def single(block: Any) -> Any:
-    """Return the one block of an axis that has no other, which Dask gives as a list."""
-    while isinstance(block, list):
-        block = block[0]
-    return block
