@@ -9,8 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from common import blocks_of, frozen
-from oracles import assert_within
+from common import assert_within, blocks_of, frozen
 from threadpoolctl import ThreadpoolController
 
 from mvgauss import MultiVariateGaussian
@@ -91,7 +90,7 @@ def test_the_factors_are_made_once_whoever_asks_first(train, test, jobs, monkeyp
     import mvgauss._whitening as room
 
     made, whiten = [], room.whiten
-    monkeypatch.setattr(room, "whiten", lambda s, *rest: made.append(len(s)) or whiten(s, *rest))
+    monkeypatch.setattr(room, "whiten", lambda s, *a, **k: made.append(len(s)) or whiten(s, *a, **k))
     model = MultiVariateGaussian(n_jobs=jobs).partial_fit(train)
     together([lambda: model.mahalanobis(test)] * 6)
     assert sum(made) == 81
@@ -240,12 +239,12 @@ def test_a_pickled_copy_has_a_lock_of_its_own(train):
 def test_models_are_forgotten_with_their_locks(train):
     import gc
 
-    from mvgauss import _model
+    from mvgauss import _params
 
     gc.collect()
-    before = len(_model._locks)
+    before = len(_params._locks)
     models = [MultiVariateGaussian(n_jobs=1).fit(train) for _ in range(5)]
-    assert len(_model._locks) == before + 5
+    assert len(_params._locks) == before + 5
     del models
     gc.collect()
-    assert len(_model._locks) == before
+    assert len(_params._locks) == before

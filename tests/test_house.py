@@ -25,8 +25,8 @@ FLOORS = [
     {"_fitted", "_leverage"},
     {"_fitting", "_html", "_state"},
     {"_leave_one_out", "_params"},
-    {"_saving", "_scoring"},
-    {"_decisions"},
+    {"_saving", "_scoring", "_training"},
+    {"_decisions", "_diagnostics"},
     {"_gaussian"},
     {"__init__"},
 ]

@@ -5,10 +5,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import frozen, seeds
+from common import assert_within, frozen, seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import assert_within
 
 import mvgauss._embedding as room
 from mvgauss import MultiVariateGaussian
