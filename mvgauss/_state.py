@@ -32,14 +32,14 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     if version == 1:
         values, arrays = _from_version_1(values, arrays)
     how = Regularisation.checked(**values["regularisation"])
+    if values["dtype"] not in ("float32", "float64"):
+        _checks.refuse("dtype", "float32 or float64", _checks.briefly(values["dtype"]))
     dtype = np.dtype(values["dtype"])
-    if dtype not in (np.float32, np.float64):
-        _checks.refuse("dtype", "float32 or float64", f"{dtype}")
     mean = arrays["mean"]
     if mean.ndim != 2 or 0 in mean.shape:
         _checks.refuse("mean", "shape (P, C)", f"{mean.shape}")
     p, c = mean.shape
-    n = _checks.integer("n_samples", values["n_samples"], low=0)
+    n, w, v = _counts(values)
     resumable = _checks.flag("resumable", values["resumable"])
     form = "rows" if in_rows(n, c) else "triangle"
     names = {"mean"} | ({form} if resumable else set())
@@ -57,8 +57,8 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         mean=mean,
         regularisation=how,
         n_samples=n,
-        sum_weights=_checks.number("sum_weights", values["sum_weights"], low=0),
-        sum_squared_weights=_checks.number("sum_squared_weights", values["sum_squared_weights"], low=0),
+        sum_weights=w,
+        sum_squared_weights=v,
         resolution=_checks.number("resolution", values["resolution"], low=0),
         scatter=Scatter(arrays[form], c) if resumable else None,
         third=arrays.get("third"),
@@ -67,9 +67,22 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         loo_distances=arrays.get("loo_distances"),
         limit=None if values["limit"] is None else _checks.number("limit", values["limit"], low=0),
     )
+    loo = self.loo_distances
+    if loo is not None and (loo.shape[1] != n or (np.diff(loo, axis=1) < 0).any()):
+        _checks.refuse("loo_distances", f"{n} of each patch in order", f"shape {loo.shape}, or out of order")
     if self.grid is not None and math.prod(self.grid) != p:
         _checks.refuse("grid", f"{p} patches", f"{self.grid}")
     return self
+
+
+def _counts(values: dict[str, Any]) -> tuple[int, float, float]:
+    """Return the number of samples, and the sums of their weights and of the squares of these."""
+    n = _checks.integer("n_samples", values["n_samples"], low=0)
+    w = _checks.number("sum_weights", values["sum_weights"], low=0)
+    v = _checks.number("sum_squared_weights", values["sum_squared_weights"], low=0)
+    if v > w * w * (1 + 1e-9) or w * w > n * v * (1 + 1e-9):  # Cauchy & Schwarz
+        _checks.refuse("sum_weights", f"sums of {n} weights and of their squares", f"{w:g} and {v:g}")
+    return n, w, v
 
 
 def _own(kind: type[Factor]) -> set[str]:
@@ -82,8 +95,6 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
     rows = arrays["rows"].shape[1] if "rows" in arrays and arrays["rows"].ndim == 3 else 0
     good = arrays["loo_distances"].shape[-1] if "loo_distances" in arrays else 0
     high = np.shape(arrays["root"])[1] if "root" in arrays and arrays["root"].ndim == 3 else 0
-    least, most = {"rank": 0, "shrinkage": 0}, {"rank": c, "shrinkage": 1}
-    least |= dict.fromkeys(("fourth", "scale", "ridge", "loo_distances"), 0)
     for name, shape, kind in (
         ("mean", (p, c), _DOUBLE),
         ("rows", (p, rows if n is None else n - 1, c), dtype if n is None else _DOUBLE),
@@ -104,10 +115,17 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
             continue
         if a.shape != shape or a.dtype != kind:
             _checks.refuse(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
-        _checks.finite(name, a)
-        if a.size and (a.min() < least.get(name, -math.inf) or a.max() > most.get(name, math.inf)):
-            wanted = f"numbers from {least[name]} to {most.get(name, 'infinity')}"
-            _checks.refuse(name, wanted, f"{a.min()} to {a.max()}")
+        _check_values(name, a, c)
+
+
+def _check_values(name: str, a: Array, c: int) -> None:
+    """Refuse values of an array that cannot be."""
+    least = dict.fromkeys(("rank", "shrinkage", "fourth", "scale", "ridge", "loo_distances"), 0)
+    most = {"rank": c, "shrinkage": 1}
+    _checks.finite(name, a)
+    if a.size and (a.min() < least.get(name, -math.inf) or a.max() > most.get(name, math.inf)):
+        wanted = f"numbers from {least[name]} to {most.get(name, 'infinity')}"
+        _checks.refuse(name, wanted, f"{a.min()} to {a.max()}")
 
 
 def _from_version_1(
@@ -119,6 +137,11 @@ def _from_version_1(
     single precision are made again, and weights were relative: scaled to the sum W^2 / V, with V the
     sum of their squares, they give the same covariances as counts.
     """
+    known = {"mean", "scatter", "third", "fourth", "good", "factor", "rank", "log_pdet", "shrinkage"}
+    if not {"mean"} <= set(arrays) <= known:
+        _checks.refuse("file", f"arrays of {sorted(known)}", f"{sorted(arrays)}")
+    for name, a in arrays.items():
+        _check_values(name, a, arrays["mean"].shape[-1])
     new = dict(values)
     how = Regularisation.checked(*new.pop("how"))
     weighted = _checks.flag("weighted", new.pop("weighted"))
@@ -127,7 +150,7 @@ def _from_version_1(
         out["loo_distances"] = arrays["good"]
     new |= {"regularisation": how._asdict(), "resumable": "scatter" in arrays}
     new["resolution"] = float(np.finfo(np.float32).eps) if new["dtype"] == "float32" else 0.0
-    n, w, v = (new[name] for name in ("n_samples", "sum_weights", "sum_squared_weights"))
+    n, w, v = _counts(new)
     scale = w / v if weighted and v else 1.0
     new |= {"sum_weights": w * scale, "sum_squared_weights": v * scale**2}
     if "scatter" not in arrays:

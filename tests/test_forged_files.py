@@ -11,6 +11,7 @@ from mvgauss import MultiVariateGaussian
 
 FOLDER = Path(__file__).parent / "data"
 C = 3  #: features of the models below
+EARLIER = {"loo_distances": "good", "root": "factor"}
 
 
 @pytest.fixture(params=["today", "version 1"])
@@ -38,10 +39,10 @@ def loads(file, path):
 
 
 def put(name, value, index=(0,)):
-    """Return what puts a value into an array."""
+    """Return what puts a value into an array, or into that which version 1 called otherwise."""
 
     def change(header, arrays):
-        arrays[name][index] = value
+        arrays[name if name in arrays else EARLIER[name]][index] = value
 
     return change
 
@@ -68,11 +69,11 @@ def add(name):
 FORGED = {
     "a negative rank": put("rank", -1),
     "a rank above the number of features": put("rank", C + 1),
-    "a negative distance": put("good", -0.5, (1, 0)),
-    "distances out of order": put("good", 1e9, (1, 0)),
+    "a negative distance": put("loo_distances", -0.5, (1, 0)),
+    "distances out of order": put("loo_distances", 1e9, (1, 0)),
     "a shrinkage below zero": put("shrinkage", -0.1),
     "a shrinkage above one": put("shrinkage", 1.5),
-    "a factor that is no number": put("factor", np.nan, (0, 0, 0)),
+    "a factor that is no number": put("root", np.nan, (0, 0, 0)),
     "a log determinant that is none": put("log_pdet", np.inf),
     "an array that no model has": add("extra"),
     "a dtype that is code": say("dtype", "f4,("),
