@@ -110,10 +110,11 @@ class Embedding:
         assert result is not None
         return result
 
-    def refuse_not_finite(self, part: slice, stack: Array, got: str = "larger ones") -> NoReturn:
+    def refuse_not_finite(self, part: slice, stack: Array, *, small: bool = False) -> NoReturn:
         """Refuse the part that a walk found out of range, naming its first NaN or infinity."""
         self.refuse_if_not_finite(part, stack)
-        _checks.refuse(self.name, "numbers whose squares float64 can hold", got)
+        what, got = ("differences", "smaller ones") if small else ("numbers", "larger ones")
+        _checks.refuse(self.name, f"{what} whose squares float64 can hold", got)
 
     def refuse_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""

@@ -94,6 +94,20 @@ class Fitted:
             {} if self.factor is None else self.factor.arrays()
         )
 
+    def with_arrays(self, arrays: dict[str, Array], grid: tuple[int, ...]) -> Self:
+        """Return the same model of other patches, whose arrays have the same names."""
+        s, f = self.scatter, self.factor
+        return replace(
+            self,
+            grid=grid,
+            mean=arrays["mean"],
+            scatter=s and Scatter(arrays["rows" if s.rows else "triangle"], s.n_features),
+            third=arrays.get("third"),
+            fourth=arrays.get("fourth"),
+            factor=f and replace(f, **{name: arrays[name] for name in f.arrays()}),
+            loo_distances=arrays.get("loo_distances"),
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are kept."""

@@ -83,6 +83,13 @@ def merge(one: Fitted, other: Fitted, walk: Walk = FREELY) -> Fitted:
     return new
 
 
+def like(n_samples: int, n_features: int, how: Regularisation, dtype: np.dtype[Any]) -> Fitted:
+    """Return the parameters of so many samples at no patch: all but the number of patches of any."""
+    new = _empty((0,), n_features, how, dtype, n_samples=n_samples)
+    assert new.scatter is not None
+    return replace(new, factor=new.scatter.empty_factor(how.any, dtype)).without_moments()
+
+
 def _empty(grid: tuple[int, ...], c: int, how: Regularisation, dtype: np.dtype[Any], **counts: Any) -> Fitted:
     """Return room for the moments of so many samples."""
     p, fourth = math.prod(grid), how.needs_fourth

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
 
-import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _checks, _fitting
@@ -18,6 +17,9 @@ from mvgauss._params import not_fitted
 from mvgauss._saving import Saving
 
 __all__ = ["MultiVariateGaussian"]
+
+#: The largest weight that is taken: far below where its square leaves the range.
+_HEAVY = 1e100
 
 
 class MultiVariateGaussian(Decisions, Saving):
@@ -317,6 +319,8 @@ class MultiVariateGaussian(Decisions, Saving):
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
             w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factor)
+            if w.max() > _HEAVY:
+                _checks.refuse("sample_weight", "numbers of samples whose squares add up", f"{w.max():.3g}")
         kept = self._kept(x.dtype) if base is None else base.dtype
         if base is not None:
             base = base.regularised(how)
@@ -332,7 +336,7 @@ class MultiVariateGaussian(Decisions, Saving):
                     walk=self._walk("fit"),
                 )
             except TooSmallError:
-                x.refuse_not_finite(part, stack, "smaller ones")
+                x.refuse_not_finite(part, stack, small=True)
             except OutOfRangeError:
                 x.refuse_not_finite(part, stack)
         assert base is not None

@@ -158,6 +158,7 @@ def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
 def _condition(fitted: Fitted) -> str:
     """Return the condition numbers that `diagnostics` gives: of all patches, or of some if they are large."""
     # a factor of n < C samples works on matrices of that size
+    assert fitted.factor is not None
     side = min(fitted.n_features, 2 * fitted.n_samples or math.inf)
     count = int(WORK / side**3)
     if not count:
