@@ -31,8 +31,9 @@ LEGEND = (
     "benchmarks/cost.py.",
     "error: the largest difference of the two first answers, compared before the medians are taken, as a "
     "share of what rounding allows: 4 sqrt(n) eps times the size of a covariance, times the condition for "
-    "inverses and distances (half of it, for the root), in the precision of the less precise side; "
-    "benchmarks/agreement.py has the reasons. More than 1 is a failure.",
+    "inverses and distances (half of it, for the root), in the precision of the less precise side "
+    "(of few samples: the condition times eps); benchmarks/agreement.py has the reasons. More than 1 is a "
+    "failure.",
     "beside 1 or 2 busy: in a process with so many threads that are busy in Python; against the same alone, "
     "a ratio of 0.2 is five times slower.",
     "the square form: a model of the same inverse covariances by from_parameters.",

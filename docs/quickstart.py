@@ -46,7 +46,8 @@ def main():
     picture = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "quickstart.png"
     shown = [8, 6, 7, 9, 11, 10, 2, 1]  # the six defects, then two good images
     titles = [f"{kinds[i]}\n{scores[i]:.1f}" for i in shown]
-    plot.anomaly_maps(data["test_rgb"][shown], maps[shown], masks[shown], titles=titles).savefig(picture, dpi=96)
+    figure = plot.anomaly_maps(data["test_rgb"][shown], maps[shown], masks[shown], titles=titles)
+    figure.savefig(picture, dpi=96)
     print(f"\nwrote {picture}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_info
 
-from benchmarks import cost, few
+from benchmarks import agreement, cost, few, peers
 from mvgauss import MultiVariateGaussian
 from mvgauss._scatter import in_rows
 
@@ -47,11 +47,26 @@ def test_what_models_keep_is_printed_and_written(tmp_path):
     assert [line.replace("|", " ").split() for line in written] == printed
 
 
-@pytest.mark.parametrize("case", [*few.cases(quick=True, many=True)], ids=lambda case: case.key)
-def test_a_model_keeps_what_its_cost_says(case):
-    n, c, h, w = case.shape
-    model = MultiVariateGaussian().fit(few.embeddings(case.shape).train)
-    assert model.nbytes == cost.state_bytes(n, c, h * w)
+def test_a_model_keeps_what_its_cost_says_and_less_without_its_moments():
+    lines = list(few.kept(quick=True))
+    for case, fitted, scoring in zip(few.cases(quick=True, many=True), lines[::2], lines[1::2], strict=True):
+        n, c, h, w = case.shape
+        assert fitted.bytes == cost.state_bytes(n, c, h * w)
+        assert scoring.bytes < fitted.bytes
+        for line, most in ((fitted, case.fitted), (scoring, case.scoring)):
+            assert line.share == line.bytes / (h * w * c * c * 4)
+            assert line.most == most
+
+
+def test_of_few_samples_a_wrong_ridge_is_more_than_rounding():
+    for case in few.cases(quick=True):
+        data = few.embeddings(case.shape)
+        right, wrong = (
+            MultiVariateGaussian(reg_covar=ridge).fit(data.train).mahalanobis(data.image)
+            for ridge in (peers.RIDGE, 1.05 * peers.RIDGE)
+        )
+        assert agreement.error(right, right, few.inverted(data, right)) == 0
+        assert agreement.error(wrong, right, few.inverted(data, right)) > 1
 
 
 @pytest.mark.parametrize("case", few.CASES, ids=lambda case: case.key)
