@@ -57,7 +57,7 @@ class _Setting:
 
     def release(self, holder: ref[_Holder]) -> None:
         """Give the number back after the last holder, unless somebody else has raised it meanwhile."""
-        with _state:
+        with _lock:
             if self._holders <= {holder}:
                 self._give_back()
             self._holders.discard(holder)
@@ -98,7 +98,7 @@ def _libraries() -> list[_Setting]:
     return found
 
 
-class _Blocks:
+class _UnderWay:
     """The blocks that threads are in the midst of, which a fork waits for, and which wait for a fork.
 
     A child process has a copy of every lock but only the thread that forked. OpenBLAS takes a lock of its
@@ -112,49 +112,51 @@ class _Blocks:
     def hold(self, holder: _Holder) -> None:
         """Begin a block; one within another, which a fork may be waiting for, does not wait itself."""
         thread = get_ident()
-        _state.wait_for(lambda: not self._forking or thread in self._begun.values())
+        _changed.wait_for(lambda: not self._forking or thread in self._begun.values())
         self._begun[ref(holder, self.release)] = thread
 
     def release(self, holder: ref[_Holder]) -> None:
         """End a block."""
-        with _state:
+        with _lock:
             if self._begun.pop(holder, None) and self._forking:
-                _state.notify_all()
+                _changed.notify_all()
 
     def before_fork(self) -> None:
         """Wait for the blocks of threads that do not fork, though not without end: one may wait for us."""
         self._forking.add(get_ident())
-        _state.wait_for(lambda: self._forking.issuperset(self._begun.values()), timeout=PATIENCE)
+        _changed.wait_for(lambda: self._forking.issuperset(self._begun.values()), timeout=PATIENCE)
 
     def after_fork(self) -> None:
         """Let blocks begin again."""
         self._forking.discard(get_ident())
-        _state.notify_all()
+        _changed.notify_all()
 
 
-#: Held while any of what is below changes, and during a fork. It may be taken again by the thread that has
-#: it, as a lost `_Holder` may be collected anywhere.
-_state = threading.Condition(threading.RLock())
+#: Held while any of what follows changes, and during a fork. The thread that has it may take it again, as a
+#: lost `_Holder` may be collected anywhere. (No interrupt comes between a block and the end of its lock,
+#: as it might with a `Condition`, which is written in Python.)
+_lock = threading.RLock()
+_changed = threading.Condition(_lock)
 _interval = _Setting(sys.getswitchinterval, _write_interval, TURN)
-_blocks = _Blocks()
-_blas: list[_Setting] | None = None
+_under_way = _UnderWay()
+_found: list[_Setting] | None = None
 
 
 def _blas_settings() -> list[_Setting]:
     """Return the settings of the BLAS libraries, found once."""
-    global _blas
-    with _state:
-        if _blas is None:
-            _blas = _libraries()
-        return _blas
+    global _found
+    with _lock:
+        if _found is None:
+            _found = _libraries()
+        return _found
 
 
 @contextmanager
-def _held(settings: Iterable[_Setting | _Blocks]) -> Iterator[None]:
+def _held(settings: Iterable[_Setting | _UnderWay]) -> Iterator[None]:
     """Hold settings."""
     holder = _Holder()
     try:
-        with _state:
+        with _lock:
             for setting in settings:
                 setting.hold(holder)
         yield
@@ -178,30 +180,31 @@ def one_thread() -> AbstractContextManager[None]:
 
 def block() -> AbstractContextManager[None]:
     """Be in the midst of a block: a fork by another thread waits until it ends."""
-    return _held([_blocks])
+    return _held([_under_way])
 
 
 def threads() -> int | None:
     """Return how many threads BLAS may run outside of walks, or None if no BLAS is known to have any."""
-    with _state:
+    with _lock:
         return max((int(setting.outside) for setting in _blas_settings()), default=None)
 
 
 def _before_fork() -> None:
-    _state.acquire()
-    _blocks.before_fork()
+    _lock.acquire()
+    _under_way.before_fork()
 
 
 def _in_parent() -> None:
-    _blocks.after_fork()
-    _state.release()
+    _under_way.after_fork()
+    _lock.release()
 
 
 def _in_child() -> None:
     """Give BLAS and the interpreter back what they had: the threads that held them are not here."""
-    global _state, _blocks
-    _state, _blocks = threading.Condition(threading.RLock()), _Blocks()
-    for setting in [_interval, *(_blas or [])]:
+    global _lock, _changed, _under_way
+    _lock = threading.RLock()
+    _changed, _under_way = threading.Condition(_lock), _UnderWay()
+    for setting in [_interval, *(_found or [])]:
         setting.forget_holders()
 
 

@@ -10,8 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _files, _state
-from mvgauss._fitted import Fitted
+from mvgauss import _checks, _files, _fitting, _state
 from mvgauss._params import Parameters
 
 
@@ -141,5 +140,5 @@ class Saving(Parameters):
             _checks.refuse("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
         _checks.finite("mean", mu)
         self = cls().set_params(feature_axis=feature_axis, dtype=dtype)
-        self._fitted = Fitted.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
+        self._fitted = _fitting.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
         return self

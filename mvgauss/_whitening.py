@@ -186,7 +186,7 @@ def _zero(p: Array, values: Array, vectors: Array, eps: float, rounding: Array) 
     count = small.sum(axis=1, keepdims=True)
     above = np.where(small, np.inf, values).min(axis=1, keepdims=True)
     u = vectors**2
-    spread = eps * np.sqrt(np.vecdot(u, np.matmul(p**2, u), axis=1) / 6)
+    spread = eps * np.sqrt((u * np.matmul(p**2, u)).sum(axis=1) / 6)
     exact = c * _EPS * rounding / eps  # as of a row of zeros
     moved = 4 * np.sqrt(count) * spread + rounding**2 / above + exact
     zero = small & (above >= _GAP * rounding) & (values <= moved)

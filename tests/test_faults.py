@@ -86,12 +86,12 @@ def every_step(call, error, step=1):
 def engine():
     """Return what the engine keeps beside models: BLAS's threads, the switch interval, and who holds them."""
     threads = [library.get_num_threads() for library in BLAS.lib_controllers]
-    return threads, sys.getswitchinterval(), len(_blas._interval._holders), len(_blas._blocks._begun)
+    return threads, sys.getswitchinterval(), len(_blas._interval._holders), len(_blas._under_way._begun)
 
 
 def mend():
     """Give the engine back what a fault took, so that one failure is one failure."""
-    _blas._blocks._begun.clear()
+    _blas._under_way._begun.clear()
     for setting in (_blas._interval, *_blas._blas_settings()):
         setting.forget_holders()
 

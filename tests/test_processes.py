@@ -177,7 +177,6 @@ def test_a_fork_waits_for_no_block_without_end_and_for_none_of_its_own():
     """A task may fork, and other blocks may wait for what it makes of the child."""
     said, _ = run(
         """
-        _blas.PATIENCE = 0.5
         made = threading.Event()
 
         def task(part):
@@ -195,6 +194,7 @@ def test_a_fork_waits_for_no_block_without_end_and_for_none_of_its_own():
 
         for n_jobs in (1, 3):
             made.clear() if n_jobs > 1 else made.set()
+            _blas.PATIENCE = 0.5 if n_jobs > 1 else 600
             _blocks.walk(task, range(3), n_jobs=n_jobs)
         assert numbers() == before
         """,

@@ -6,8 +6,9 @@ A task works alone: it starts no thread, and BLAS is held to one, as the threads
 from __future__ import annotations
 
 import math
-from functools import partial, reduce
-from typing import Any
+from collections.abc import Callable
+from functools import partial, reduce, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from dask.sizeof import sizeof
@@ -19,6 +20,9 @@ from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError, Walk
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._shrinkage import Regularisation
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 ALONE = Walk(n_jobs=1)
 
 Place = tuple[slice, ...]  #: where a chunk lies in the whole array
@@ -27,6 +31,17 @@ Layout = tuple[int, np.dtype[Any]]  #: the axis of features, and the dtype that 
 # what a worker holds and sends, by which Dask places, spills and counts it
 sizeof.register(Fitted, lambda fitted: fitted.nbytes)
 sizeof.register(MultiVariateGaussian, lambda model: model._fitted.nbytes if model._fitted else 0)
+
+
+def alone(task: Callable[P, T]) -> Callable[P, T]:
+    """Let a task hold BLAS to one thread, as the threads are the workers' own."""
+
+    @wraps(task)
+    def held(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _blas.one_thread():
+            return task(*args, **kwargs)
+
+    return held
 
 
 def chunk(x: Any, place: Place, layout: Layout) -> tuple[Embedding, list[int]]:
@@ -41,7 +56,7 @@ def chunk(x: Any, place: Place, layout: Layout) -> tuple[Embedding, list[int]]:
     return Embedding(x, layout[0]), [s.start for s in place]
 
 
-@_blas.one_thread()
+@alone
 def moments(
     x: Any, place: Place, weights: Any, *, layout: Layout, kept: np.dtype[Any], how: Regularisation
 ) -> Fitted:
@@ -58,7 +73,7 @@ def moments(
     except OutOfRangeError as error:
         _checks.finite("embedding", seen.value, *origin)
         small = isinstance(error, TooSmallError)
-        seen.refuse_not_finite(slice(0, None), np.dtype(float), small=small)
+        seen.refuse_not_finite(slice(0, None), seen.stack(seen.value), small=small)
 
 
 def same(state: Fitted, axis: object, keepdims: bool) -> Fitted:
@@ -66,7 +81,7 @@ def same(state: Fitted, axis: object, keepdims: bool) -> Fitted:
     return state
 
 
-@_blas.one_thread()
+@alone
 def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitted:
     """Return the moments of all samples of some."""
     try:
@@ -75,14 +90,14 @@ def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitte
         _checks.refuse("embedding", "numbers whose squares float64 can hold", "larger ones")
 
 
-@_blas.one_thread()
+@alone
 def made(state: Any) -> Fitted:
     """Return the Gaussians of moments."""
     fitted: Fitted = single(state)
     return fitted.without_moments(ALONE)
 
 
-@_blas.one_thread()
+@alone
 def scores(
     x: Any, place: Place, fitted: Fitted, *, layout: Layout, score: str, options: dict[str, Any]
 ) -> Array:
