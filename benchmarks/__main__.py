@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine, report, rows
+from benchmarks import few, machine, report, rows
 from benchmarks.measure import Comparison, compare
 
 PAGE = Path("docs/benchmarks.md")
@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = [sys.executable, "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)]
         return subprocess.run(command, env=plain).returncode
     works = [w for w in rows.works(given.quick) if _asked(w, given.only)]
-    if not works:
-        keys = ", ".join(w.key for w in rows.works(True))
+    kept = given.only.lower() in few.KEPT
+    if not (works or kept):
+        keys = ", ".join([*(w.key for w in rows.works(True)), few.KEPT])
         print(f"--only: expected a part of one of {keys}, got {given.only}", file=sys.stderr)
         return 2
     start, load = time.perf_counter(), machine.load()
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = machine.limits(given.quick)
     description = machine.description(limits)
     _say(description)
-    print("\n" + report.text_line(report.HEADER))
+    if works:
+        print("\n" + report.text_line(report.HEADER))
     found: list[Comparison] = []
     table = []
     for work in works:
@@ -46,13 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(report.text_line(table[-1]), flush=True)
     took = f"Measured in {time.perf_counter() - start:.0f} s"
     loads = f"load average {load} before, {machine.load()} after"
+    keeps = [report.kept_cells(line, given.quick) for line in few.kept(given.quick)] if kept else []
+    if keeps:
+        print()
+        print("\n".join(report.kept_line(row) for row in (report.KEPT_HEADER, *keeps)))
     remarks = [*report.notes(found), f"{took}; {loads}."]
     print()
     _say([*remarks, *report.LEGEND])
     page = given.markdown or (None if given.quick or given.only else PAGE)
     if page:
         page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(report.markdown(table, [*remarks, *report.LEGEND, *description], _command(given)))
+        page.write_text(
+            report.markdown(table, keeps, [*remarks, *report.LEGEND, *description], _command(given))
+        )
     return int(any(line.wrong for line in found))
 
 

@@ -122,7 +122,7 @@ def fit(shape: tuple[int, int, int, int], count: int, jobs: int | None) -> Work:
     ours = Ours(
         named(f"fit {size(shape)}", count, jobs),
         lambda data: MultiVariateGaussian(n_jobs=jobs).fit(data.train).mahalanobis(data.image),
-        cost=cost.fit(n, c, h * w, "float64"),
+        cost=cost.fit(n, c, h * w),
         floors={ALONE: 1 / SLOWER[count]},
     )
     return Work(
@@ -136,11 +136,11 @@ def fit(shape: tuple[int, int, int, int], count: int, jobs: int | None) -> Work:
 
 def score(images: int, shape: tuple[int, int, int, int], count: int, jobs: int | None) -> Work:
     """Score images with a model that is fitted; one image must take at most 20 ms besides."""
-    _, c, h, w = shape
+    n, c, h, w = shape
     ours = Ours(
         named(f"score {images}", count, jobs),
         lambda data: data.model.set_params(n_jobs=jobs).mahalanobis(data.images),
-        cost=cost.score(images, c, h * w),
+        cost=cost.score(images, c, h * w, n),
         floors={ALONE: 1 / SLOWER[count]} if images > 1 else {},
     )
     return Work(

@@ -9,6 +9,8 @@ the bytes of a stored and of a working number. Flops count additions and multipl
 - eigenvectors of a symmetric matrix: reduction to a tridiagonal 4 C^3/3, transformation back 2 C^3;
   what lies between counts as nothing, since a divide-and-conquer solver may deflate it away
 - distance of one vector by a triangle: difference C, product C (C + 1), squares 2 C
+- of few samples, n = N - 1: the triangle of the products of n rows, n (n + 1) C; Cholesky and inverse of
+  n x n; a distance: products with the rows and back, 4 n C, and with a triangle and back, 2 n (n + 1)
 
 Bytes count every input once and every result once, as if caches were boundless.
 """
@@ -18,6 +20,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from benchmarks.machine import Limits
+from mvgauss._scatter import in_rows
 
 
 class Cost(NamedTuple):
@@ -32,36 +35,39 @@ class Cost(NamedTuple):
         return max(self.bytes / limits.copy, self.flops / limits.gemm[self.dtype])
 
 
-def _itemsize(dtype: str) -> int:
-    """Return the bytes of a number."""
-    return {"float32": 4, "float64": 8}[dtype]
-
-
 def moments(n: int, c: int) -> float:
     """Return the flops of the covariance of one sample: centring and syrk."""
     return 2 * n * c + n * c * (c + 1)
 
 
-def state_bytes(c: int, p: int, dtype: str) -> int:
-    """Return what a model fitted to float32 data keeps: means, packed scatters, float32 factors.
+def state_bytes(n: int, c: int, p: int) -> int:
+    """Return what a model fitted to float32 data keeps.
 
-    And for each patch a rank, a log pseudo-determinant and a shrinkage.
+    Means and scatters in double precision, factors in single; a rank, a log pseudo-determinant and a
+    shrinkage for each patch; of few samples a scale and a ridge too.
     """
-    w = _itemsize(dtype)
-    return p * (c * w + c * (c + 1) // 2 * w + c * c * 4 + 3 * 8)
+    if in_rows(n, c):
+        return p * (8 * (c + (n - 1) * c) + 4 * (n - 1) ** 2 + 5 * 8)
+    return p * (8 * (c + c * (c + 1) // 2) + 4 * c * c + 3 * 8)
 
 
-def score(m: int, c: int, p: int) -> Cost:
-    """Return the cost of scoring M images with float32 factors: images, means, factors, distances."""
-    s = 4
-    return Cost(p * s * (m * c + c + c * c + m), m * p * (3 * c + c * (c + 1)), "float32")
+def score(m: int, c: int, p: int, n: int) -> Cost:
+    """Return the cost of scoring M images: images, means, factors and distances; products in double."""
+    if in_rows(n, c):
+        factor, flops = 8 * (n - 1) * c + 4 * (n - 1) ** 2, 4 * (n - 1) * c + 2 * (n - 1) * n
+    else:
+        factor, flops = 4 * c * c, c * (c + 1)
+    return Cost(p * (4 * m * (c + 1) + 8 * c + factor), m * p * (3 * c + flops), "float64")
 
 
-def fit(n: int, c: int, p: int, dtype: str) -> Cost:
+def fit(n: int, c: int, p: int) -> Cost:
     """Return the cost of fitting float32 images and scoring one: data, state; moments, factors."""
-    one = score(1, c, p)
-    flops = p * (moments(n, c) + 2 * c**3 / 3)
-    return Cost(n * c * p * 4 + state_bytes(c, p, dtype) + one.bytes, flops + one.flops, dtype)
+    one = score(1, c, p, n)
+    if in_rows(n, c):
+        flops = 2 * n * c + (n - 1) * n * c + 2 * (n - 1) ** 3 / 3
+    else:
+        flops = moments(n, c) + 2 * c**3 / 3
+    return Cost(n * c * p * 4 + state_bytes(n, c, p) + one.bytes, p * flops + one.flops, "float64")
 
 
 def cov(n: int, c: int, p: int) -> Cost:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from benchmarks.few import Kept
 from benchmarks.machine import Limits
 from benchmarks.measure import Comparison
 
@@ -12,8 +13,10 @@ HEADER = (
     *("MB", "theirs", "limit", "error"),
 )
 LONG_HEADER = (*HEADER[:2], "ours, s", "theirs, s", *HEADER[4:8], "ours, MB", "theirs, MB", *HEADER[10:])
+KEPT_HEADER = ("what a model keeps", "MB", "share", "at most", "met")
 WIDTHS = (28, 25, 6, 6, 5, 4, 3, 5, 4, 6, 5, 5)
 COLUMNS = sum(WIDTHS) + len(WIDTHS) - 1
+KEPT_WIDTHS = (50, 8, 7, 7, 4)
 NONE = "-"
 
 LEGEND = (
@@ -28,10 +31,14 @@ LEGEND = (
     "benchmarks/cost.py.",
     "error: the largest difference of the two first answers, compared before the medians are taken, as a "
     "share of what rounding allows: 4 sqrt(n) eps times the size of a covariance, times the condition for "
-    "inverses and distances (half of it, for the root), in the precision of the less precise side; "
-    "benchmarks/agreement.py has the reasons. More than 1 is a failure.",
+    "inverses and distances (half of it, for the root), in the precision of the less precise side "
+    "(of few samples: the condition times eps); benchmarks/agreement.py has the reasons. More than 1 is a "
+    "failure.",
     "beside 1 or 2 busy: in a process with so many threads that are busy in Python; against the same alone, "
     "a ratio of 0.2 is five times slower.",
+    "the square form: a model of the same inverse covariances by from_parameters.",
+    "what a model keeps: nbytes; share: of the inverse covariances in single precision, which the original "
+    "keeps.",
     "the original's formulas: anomalib's MultiVariateGaussian in torch, float32, a loop over patches. "
     "numpy.linalg.pinv: hermitian=True, with our cut-off rtol = C eps, as its own keeps rounding errors.",
 )
@@ -55,6 +62,24 @@ def cells(line: Comparison, limits: Limits, quick: bool) -> tuple[str, ...]:
         f"{line.side.cost.seconds(limits) / ours.seconds:.0%}" if ours.times else NONE,
         _share(line.error),
     )
+
+
+def kept_cells(line: Kept, quick: bool) -> tuple[str, ...]:
+    """Return one line of the table of what models keep."""
+    most = None if quick else line.most
+    return (
+        line.name,
+        _megabytes(line.bytes),
+        f"{line.share:.3f}",
+        f"{most:g}" if most else NONE,
+        ("yes" if line.met else "NO") if most else NONE,
+    )
+
+
+def kept_line(row: Sequence[str]) -> str:
+    """Return a line of that table."""
+    numbers = " ".join(cell.rjust(width) for cell, width in zip(row[1:], KEPT_WIDTHS[1:], strict=True))
+    return f"{row[0].ljust(KEPT_WIDTHS[0])} {numbers}"
 
 
 def _times(ratio: float) -> str:
@@ -119,11 +144,12 @@ def _wrong(line: Comparison) -> str:
     return f"{names}: {said or f'answers differ by {line.error:.3g} times what rounding allows'}"
 
 
-def markdown(rows: Sequence[Sequence[str]], remarks: Sequence[str], command: str) -> str:
+def markdown(
+    rows: Sequence[Sequence[str]], kept: Sequence[Sequence[str]], remarks: Sequence[str], command: str
+) -> str:
     """Return the whole report as a page."""
-    bar = "| " + " | ".join(["---", "---", *["---:"] * (len(HEADER) - 2)]) + " |"
-    table = ["| " + " | ".join(row) + " |" for row in (LONG_HEADER, *rows)]
-    table.insert(1, bar)
+    table = _table(LONG_HEADER, 2, rows) if rows else []
+    table += ["", *_table(KEPT_HEADER, 1, kept)] if kept else []
     return "\n".join(
         [
             "# Benchmarks",
@@ -142,3 +168,9 @@ def markdown(rows: Sequence[Sequence[str]], remarks: Sequence[str], command: str
             "",
         ]
     )
+
+
+def _table(header: Sequence[str], names: int, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table, with so many columns of names before the numbers."""
+    bar = ["---"] * names + ["---:"] * (len(header) - names)
+    return ["| " + " | ".join(row) + " |" for row in (header, bar, *rows)]

@@ -68,14 +68,13 @@ class Work:
 
 def works(quick: bool = False) -> list[Work]:
     """Return all works, at their full sizes or at small ones that only show that all runs."""
-    from benchmarks import busy  # which is made of what follows
+    from benchmarks import busy, few  # which are made of what follows
 
-    small, large = ((20, 8, 4, 4), (20, 24, 2, 2)) if quick else ((200, 100, 56, 56), (200, 550, 14, 14))
+    small = (20, 8, 4, 4) if quick else (200, 100, 56, 56)
     stack = (16, 40, 8) if quick else (3136, 200, 100)
     mapped = (8, 4, 4) if quick else (100, 28, 28)
     return [
-        fit("fit-100", small, {ORIGINAL: (6, 9), BATCHED: (1.7, 2.5)}),
-        fit("fit-550", large, {ORIGINAL: (2, 3)}),
+        fit("fit-100", small, {ORIGINAL: 6, BATCHED: 1.7}),
         scores("score-32", 32, small, 4),
         scores("score-1", 1, small, 1),
         tall_cov(*((2000, 8) if quick else (1_000_000, 100))),
@@ -84,6 +83,7 @@ def works(quick: bool = False) -> list[Work]:
         pinvs("pinv-deficient", stack[0], stack[2], True, 5),
         mapped_fit("memmap-200", (20 if quick else 200, *mapped)),
         mapped_fit("memmap-800", (80 if quick else 800, *mapped)),
+        *few.works(quick),
         *busy.works(quick),
     ]
 
@@ -142,38 +142,38 @@ def fitted_distances(data: Pictures, distances: Array) -> Array:
     return agreement.of_distances(len(data.train), covariances_of(data.train), distances)
 
 
-def fit(key: str, shape: tuple[int, int, int, int], floors: dict[str, tuple[float, float]]) -> Work:
-    """Fit an embedding and score one image; the floors are those of float64 and of float32."""
+def fit(key: str, shape: tuple[int, int, int, int], floors: dict[str, float]) -> Work:
+    """Fit an embedding and score one image."""
     n, c, h, w = shape
     fits = {ORIGINAL: peers.original_fit, BATCHED: peers.batched_fit}
-    ours = [
-        Ours(
-            f"fit {size(shape)} in {dtype}",
-            # float64 is what a model computes in by itself; its results are stored in float32
-            fit_and_score(None if dtype == "float64" else dtype),
-            cost=cost.fit(n, c, h * w, dtype),
-            floors={name: floor[i] for name, floor in floors.items()},
-            keeps=cost.state_bytes(c, h * w, dtype),
-        )
-        for i, dtype in enumerate(("float64", "float32"))
-    ]
+    ours = Ours(
+        f"fit {size(shape)}",
+        fit_and_score(None),
+        cost=cost.fit(n, c, h * w),
+        floors=floors,
+        keeps=cost.state_bytes(n, c, h * w),
+    )
     theirs = tuple(torch_side(name, fits[name]) for name in floors)
-    return Work(key, lambda: pictures(shape), tuple(ours), theirs, fitted_distances)
+    return Work(key, lambda: pictures(shape), (ours,), theirs, fitted_distances)
 
 
-def mapped_fit(key: str, shape: tuple[int, int, int, int]) -> Work:
-    """Fit a memory map, beside the same numbers in memory: the memory it takes must not grow with N."""
+def mapped_fit(
+    key: str,
+    shape: tuple[int, int, int, int],
+    allowed: Callable[[Any, Array], Array | float] = fitted_distances,
+) -> Work:
+    """Fit a memory map, beside the same in memory: only what is kept may take more memory with larger N."""
     n, c, h, w = shape
     run = fit_and_score(None)
     ours = Ours(
         f"fit memory map {size(shape)}",
         run,
-        cost=cost.fit(n, c, h * w, "float64"),
+        cost=cost.fit(n, c, h * w),
         floors={},
-        keeps=cost.state_bytes(c, h * w, "float64"),
+        keeps=cost.state_bytes(n, c, h * w),
     )
     theirs = Side("the same in memory", run, prepare=lambda data: data._replace(train=np.array(data.train)))
-    return Work(key, lambda: mapped_pictures(shape), (ours,), (theirs,), fitted_distances)
+    return Work(key, lambda: mapped_pictures(shape), (ours,), (theirs,), allowed)
 
 
 def mapped_pictures(shape: tuple[int, ...]) -> Pictures:
@@ -214,11 +214,11 @@ def parameters(data: Fitted) -> tuple[Any, Any, Any]:
 
 def scores(key: str, images: int, shape: tuple[int, int, int, int], floor: float) -> Work:
     """Score images with a model that is fitted."""
-    _, c, h, w = shape
+    n, c, h, w = shape
     ours = Ours(
         f"mahalanobis of {images}, {size(shape[1:])}",
         lambda data: data.model.mahalanobis(data.images),
-        cost=cost.score(images, c, h * w),
+        cost=cost.score(images, c, h * w, n),
         floors={ORIGINAL: floor},
     )
     theirs = Side(

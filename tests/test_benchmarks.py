@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from threadpoolctl import threadpool_info
+
+from benchmarks import agreement, cost, few, peers
+from mvgauss import MultiVariateGaussian
+from mvgauss._scatter import in_rows
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,6 +35,50 @@ def test_a_quick_run_prints_the_table_and_writes_the_same_as_markdown(tmp_path):
     assert len(printed) == 2
     written = [line for line in page.read_text().splitlines() if line.startswith("| pinv")]
     assert [line.replace("|", " ").split() for line in written] == printed
+
+
+def test_what_models_keep_is_printed_and_written(tmp_path):
+    page = tmp_path / "page.md"
+    done = run("--only", "few-kept", "--markdown", page)
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = [line.split() for line in done.stdout.splitlines() if re.match(r"\d+x\d+x", line)]
+    assert len(printed) == 8
+    written = [line for line in page.read_text().splitlines() if re.match(r"\| \d+x\d+x", line)]
+    assert [line.replace("|", " ").split() for line in written] == printed
+
+
+def test_a_model_keeps_what_its_cost_says_and_less_without_its_moments():
+    lines = list(few.kept(quick=True))
+    for case, fitted, scoring in zip(few.cases(quick=True, many=True), lines[::2], lines[1::2], strict=True):
+        n, c, h, w = case.shape
+        assert fitted.bytes == cost.state_bytes(n, c, h * w)
+        assert scoring.bytes < fitted.bytes
+        for line, most in ((fitted, case.fitted), (scoring, case.scoring)):
+            assert line.share == line.bytes / (h * w * c * c * 4)
+            assert line.most == most
+
+
+def test_of_few_samples_a_wrong_ridge_is_more_than_rounding():
+    for case in few.cases(quick=True):
+        data = few.embeddings(case.shape)
+        right, wrong = (
+            MultiVariateGaussian(reg_covar=ridge).fit(data.train).mahalanobis(data.image)
+            for ridge in (peers.RIDGE, 1.05 * peers.RIDGE)
+        )
+        assert agreement.error(right, right, few.inverted(data, right)) == 0
+        assert agreement.error(wrong, right, few.inverted(data, right)) > 1
+
+
+@pytest.mark.parametrize("case", few.CASES, ids=lambda case: case.key)
+def test_few_samples_are_kept_in_less_than_is_asked_for(case):
+    n, c, h, w = case.shape
+    assert cost.state_bytes(n, c, h * w) <= case.fitted * h * w * c * c * 4
+
+
+def test_the_cases_of_few_samples_are_kept_as_rows_at_all_sizes():
+    for quick in (False, True):
+        for case in few.cases(quick):
+            assert in_rows(case.shape[0], case.shape[1])
 
 
 def test_a_wrong_answer_is_named_and_fails(tmp_path):
