@@ -70,6 +70,14 @@ def mean(f: Subject, dtype: Dtype, x: Array, ridge: float, *before: Array) -> No
     within(fitted(f, x, *before)[0], exact_gaussian(x, ridge).mean, bound)
 
 
+def weighted(f: Subject, dtype: Dtype, x: Array, w: Any, ridge: float) -> None:
+    """Hold means and inverse covariances of weighted images against the exact ones."""
+    w = np.asarray(w, dtype)
+    (mean, inverse), want = fitted(f, x, sample_weight=w), exact_gaussian(x, ridge, sample_weight=w)
+    within(mean, want.mean, mean_bound(patches(x), dtype=dtype).T)
+    within(inverse, want.inv_covariance, inverse_bound(x, ridge, dtype, w))
+
+
 def unpacks(f: Subject, dtype: Dtype, x: Array, ridge: float) -> None:
     """Hold what fit returns to the two parameters of the model."""
     raw, told = Subject(lambda x: list(f.function().fit(x)), f.features, f.asarray).attempt(x)
@@ -125,6 +133,16 @@ LAWS = (
             images(3, 2, 1, 1) + np.array([0, v])[:, None, None] for v in (np.nan, np.inf))))),
     law("no_input_is_written_to", "", each(lambda f, d, x, ridge: fitting(f).keeps(x), embeddings)),
     law("read_only_inputs_are_accepted", "layouts", each(inverse, lambda d: map(frozen, embeddings(d)))),
+    law("a_sample_weight_of_two_is_the_sample_twice: The divisor is the sum of the weights less one.",
+        "sample_weight", each(weighted, lambda d: ((x, np.arange(len(x)) % 3 + 1) for x in embeddings(d)))),
+    law("sample_weights_may_be_fractional", "sample_weight", each(
+        weighted, lambda d: ((x, 0.75 + np.arange(len(x)) / 4) for x in embeddings(d)))),
+    law("a_sample_weight_of_zero_drops_the_sample", "sample_weight", each(
+        weighted, lambda d: ((x, np.arange(len(x)) % 3) for x in embeddings(d) if len(x) > 3))),
+    law("sample_weights_that_sum_to_one_are_refused: They count samples, and one has no covariance.",
+        "sample_weight errors", each(
+            lambda f, d, x, ridge: fitting(f).refuses(x, sample_weight=np.full(4, 0.25, d)),
+            these(images(4, 2, 1, 1)))),
     law("results_have_the_dtype_of_the_embedding", "dtypes", each(
         lambda f, d, x, ridge: [_calls.typed(got, x.dtype) for got in fitted(f, x)],
         lambda d: [images(4, 2, 1, 1).astype(kind) for kind in (np.float32, np.float64)])),
@@ -133,6 +151,7 @@ LAWS = (
 )
 
 FEATURES = {
+    "sample_weight": "`fit(embedding, sample_weight=...)`: a weight of 2 is the sample twice",
     "unpacking": "what `fit` returns unpacks into the mean and the inverse covariance",
     "symmetric": "inverse covariances equal their transposes to the last bit",
     "errors": "a single sample, NaN and infinities are errors",

@@ -981,6 +981,30 @@ class FitGoesOn(Gaussian):
         return self.seen
 
 
+class FitTakesWeightsForImportances(Gaussian):
+    """As aweights: a common factor changes nothing."""
+
+    def degrees(self, w):
+        return w.sum() - (w**2).sum() / w.sum()
+
+
+class FitCutsWeights(Gaussian):
+    def weights(self, w):
+        return np.floor(super().weights(w)) + (np.floor(w).sum() < 2)
+
+
+class FitFloorsWeights(Gaussian):
+    def weights(self, w):
+        return np.maximum(super().weights(w), 0.25)
+
+
+class FitNormalizesWeights(Gaussian):
+    """Scales them to a mean of one, so that no sum is too small."""
+
+    def weights(self, w):
+        return w * (len(w) / w.sum())
+
+
 class FitGivesItself(Gaussian):
     def fit(self, embedding, sample_weight=None):
         super().fit(embedding, sample_weight)
@@ -1020,6 +1044,10 @@ GAUSSIAN = {
     FitNan: "an_embedding_that_is_not_finite_is_refused",
     FitWrites: "no_input_is_written_to",
     FitGoesOn: "fitting_again_forgets_the_first_fit",
+    FitTakesWeightsForImportances: "a_sample_weight_of_two_is_the_sample_twice",
+    FitCutsWeights: "sample_weights_may_be_fractional",
+    FitFloorsWeights: "a_sample_weight_of_zero_drops_the_sample",
+    FitNormalizesWeights: "sample_weights_that_sum_to_one_are_refused",
     FitGivesItself: "what_fit_returns_unpacks_into_the_parameters",
     FitWide: "results_have_the_dtype_of_the_embedding",
     FitOnePass: "an_offset_costs_no_digits",
