@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 import pytest
 from common import blocks_of, frozen
-from oracles import assert_within
 from threadpoolctl import ThreadpoolController
 
 from mvgauss import MultiVariateGaussian, _blocks
+from mvgauss.testing import assert_within
 
 SECONDS = 60
 

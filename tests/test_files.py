@@ -9,9 +9,11 @@ import zipfile
 import numpy as np
 import pytest
 from common import frozen
-from oracles import EPS, assert_within
 
 from mvgauss import MultiVariateGaussian
+from mvgauss.testing import assert_within
+
+EPS = float(np.finfo(float).eps)
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from common import frozen, seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import assert_within
 
 import mvgauss._embedding as room
 from mvgauss import MultiVariateGaussian
+from mvgauss.testing import assert_within
 
 
 class OnDisk:

@@ -9,9 +9,11 @@ import scipy.stats
 from common import block_sizes, blocks_of, frozen, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import EPS, assert_within
 
 from mvgauss import MultiVariateGaussian, _scores
+from mvgauss.testing import assert_within
+
+EPS = float(np.finfo(float).eps)
 
 SINGLE = float(np.finfo(np.float32).eps)
 

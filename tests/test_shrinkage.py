@@ -11,9 +11,11 @@ import pytest
 from common import block_sizes, blocks_of, frozen, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import EPS, assert_within
 
 from mvgauss import MultiVariateGaussian
+from mvgauss.testing import assert_within
+
+EPS = float(np.finfo(float).eps)
 
 ESTIMATED = ["oas", "ledoit_wolf"]
 

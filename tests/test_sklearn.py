@@ -7,9 +7,10 @@ import sys
 import numpy as np
 import pytest
 from common import frozen
-from oracles import EPS
 
 from mvgauss import MultiVariateGaussian
+
+EPS = float(np.finfo(float).eps)
 
 pytest.importorskip("sklearn")
 
