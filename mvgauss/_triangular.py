@@ -81,7 +81,7 @@ def invert_lower(lower: Array) -> Array:
     """
     b, c, _ = lower.shape
     count = 1 << max(0, math.ceil(math.log2(max(1, c) / _SMALL)))
-    size = -(-c // count)
+    size = max(1, -(-c // count))
     full = size * count
     if full > c:
         filled = np.zeros((b, full, full))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import mvgauss._embedding as room
 from mvgauss import MultiVariateGaussian
+from mvgauss.testing import assert_within
 
 
 class OnDisk:

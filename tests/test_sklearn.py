@@ -10,6 +10,8 @@ from common import frozen
 
 from mvgauss import MultiVariateGaussian
 
+EPS = float(np.finfo(float).eps)
+
 pytest.importorskip("sklearn")
 
 

@@ -1,24 +1,23 @@
 """What other people's test suites use: exact answers, bounds of errors, checks, strategies, vectors.
 
-The oracle (`exact_cov`, `exact_mean`, `exact_pinv`, `exact_mahalanobis`, `exact_gaussian`) computes in
-rational arithmetic and rounds once; `svd_gaussian` computes larger cases in double. The bounds
-(`cov_bound`, `mean_bound`, `pinv_bound`, `distance_bound`) are the errors that a correct implementation
-may have. The checks (`check_cov`,
-`check_pinv`, `check_mahalanobis`, `check_gaussian`, and the iterators `cov_checks`, ... over single
-laws) call an implementation and say which law it breaks. `load_vectors` gives the golden vectors, and
-`mvgauss.testing.strategies` draws inputs; it alone needs Hypothesis (``mvgauss[testing]``).
+`exact_cov` and the like compute in rational arithmetic and round once, `svd_gaussian` larger cases in
+double. `cov_bound` and the like are the errors that a correct implementation may have. `check_cov` and
+the like (`cov_checks`, ... for single laws) call an implementation and say which law it breaks.
+`load_vectors` gives golden vectors, and `mvgauss.testing.strategies` draws inputs; it alone needs
+Hypothesis (``mvgauss[testing]``).
 """
 
 import importlib
 from types import ModuleType
 
-from mvgauss.testing._bounds import cov_bound, mean_bound
-from mvgauss.testing._inverse_bounds import distance_bound, pinv_bound
-from mvgauss.testing._laws import Check
-from mvgauss.testing._oracle import exact_cov, exact_mean
-from mvgauss.testing._oracle_gaussian import exact_gaussian, exact_mahalanobis, exact_pinv
+from mvgauss.testing._bounds import cov_bound, distance_bound, mean_bound, pinv_bound
+from mvgauss.testing._calls import assert_within
+from mvgauss.testing._laws import Check as Check
+from mvgauss.testing._oracle import exact_cov, exact_mahalanobis, exact_mean, exact_pinv
+from mvgauss.testing._oracle_gaussian import exact_gaussian
 from mvgauss.testing._oracle_svd import svd_gaussian
 from mvgauss.testing._suites import (
+    FEATURES,
     check_cov,
     check_gaussian,
     check_mahalanobis,
@@ -30,29 +29,14 @@ from mvgauss.testing._suites import (
 )
 from mvgauss.testing._vectors import Vector, load_vectors
 
+# fmt: off
 __all__ = [
-    "Check",
-    "Vector",
-    "check_cov",
-    "check_gaussian",
-    "check_mahalanobis",
-    "check_pinv",
-    "cov_bound",
-    "cov_checks",
-    "distance_bound",
-    "exact_cov",
-    "exact_gaussian",
-    "exact_mahalanobis",
-    "exact_mean",
-    "exact_pinv",
-    "gaussian_checks",
-    "load_vectors",
-    "mahalanobis_checks",
-    "mean_bound",
-    "pinv_bound",
-    "pinv_checks",
-    "svd_gaussian",
+    "FEATURES", "Vector", "assert_within", "check_cov", "check_gaussian",
+    "check_mahalanobis", "check_pinv", "cov_bound", "cov_checks", "distance_bound", "exact_cov",
+    "exact_gaussian", "exact_mahalanobis", "exact_mean", "exact_pinv", "gaussian_checks",
+    "load_vectors", "mahalanobis_checks", "mean_bound", "pinv_bound", "pinv_checks", "svd_gaussian",
 ]
+# fmt: on
 
 
 def __getattr__(name: str) -> ModuleType:

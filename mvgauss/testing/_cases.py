@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Dtype = np.dtype[Any]
+Source = Callable[[Dtype], Iterable[Array]]
 
 #: Three samples of two features, for laws that one input settles.
 THREE = np.array([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])
@@ -26,50 +27,59 @@ def table(n: int, c: int, salt: int = 0) -> Array:
 
 def samples(dtype: Dtype) -> Iterator[Array]:
     """Yield real samples: whole numbers, then numbers that fill the dtype."""
-    for n, c in SIZES:
-        yield table(n, c).astype(dtype)
-    for n, c in SIZES:
-        yield (table(n, c, 1) / 7).astype(dtype)
+    for salt, divisor in ((0, 1), (1, 7)):
+        for n, c in SIZES:
+            yield (table(n, c, salt) / divisor).astype(dtype)
 
 
 def complex_samples(dtype: Dtype) -> Iterator[Array]:
     """Yield complex samples in the precision of a real dtype."""
     for n, c in SIZES:
-        yield (table(n, c) + 1j * table(n, c, 3)).astype(complex_of(dtype))
-    yield ((table(7, 3) + 1j * table(7, 3, 5)) / 7).astype(complex_of(dtype))
+        yield (table(n, c) + 1j * table(n, c, 3)).astype(np.result_type(dtype, np.complex64))
+    yield ((table(7, 3) + 1j * table(7, 3, 5)) / 7).astype(np.result_type(dtype, np.complex64))
 
 
 def stacks(dtype: Dtype) -> Iterator[Array]:
     """Yield stacks of samples of different means, with one axis and with two."""
     for stack, n, c in (((2,), 3, 2), ((3,), 4, 3), ((2, 3), 4, 2)):
-        count = int(np.prod(stack))
-        items = [table(n, c, salt) / 3 + 20 * salt for salt in range(count)]
+        items = [table(n, c, salt) / 3 + 20 * salt for salt in range(int(np.prod(stack)))]
         yield np.array(items).reshape(*stack, n, c).astype(dtype)
 
 
-def fweights(n: int) -> Array:
+def columns(made: Source) -> Source:
+    """Return the same samples in columns."""
+    return lambda dtype: (np.ascontiguousarray(x.swapaxes(-1, -2)) for x in made(dtype))
+
+
+def root(dtype: Dtype) -> float:
+    """Return a number whose square has as many bits as the dtype."""
+    return float(2.0 ** (np.finfo(dtype).nmant // 2))
+
+
+def far(dtype: Dtype) -> Iterator[Array]:
+    """Yield samples at an offset whose square has some more bits than the dtype."""
+    for n, c in SIZES[1:]:
+        yield (table(n, c) + 4 * root(dtype) + 0.25).astype(dtype)
+
+
+def these(*values: Any) -> Source:
+    """Return what yields these arrays in a dtype."""
+    return lambda dtype: [np.asarray(v, dtype) for v in values]
+
+
+def fweights(x: Array) -> Array:
     """Return numbers of repetitions: 1, 2, 4, 1, ..."""
-    return np.array([1, 2, 4])[np.arange(n) % 3]
+    return np.array([1, 2, 4])[np.arange(x.shape[-2]) % 3]
 
 
-def aweights(n: int, dtype: Dtype) -> Array:
+def aweights(x: Array) -> Array:
     """Return importances: 1/2, 3/2, 9/4, 1/2, ..."""
-    return np.array([0.5, 1.5, 2.25])[np.arange(n) % 3].astype(dtype)
+    return np.array([0.5, 1.5, 2.25])[np.arange(x.shape[-2]) % 3].astype(x.real.dtype)
 
 
-def weights(n: int, dtype: Dtype, kinds: str) -> dict[str, Any]:
-    """Return the weights of the kinds in a string, "f" and "a"."""
-    given: dict[str, Any] = {}
-    if "f" in kinds:
-        given["fweights"] = fweights(n)
-    if "a" in kinds:
-        given["aweights"] = aweights(n, dtype)
-    return given
-
-
-def complex_of(dtype: Dtype) -> Dtype:
-    """Return the complex dtype of the same precision."""
-    return np.result_type(dtype, np.complex64)
+def of_items(x: Array) -> Array:
+    """Return whole weights that differ between the items of a stack."""
+    return np.asarray(1 + np.arange(x[..., 0].size) % 5).reshape(x.shape[:-1])
 
 
 def frozen(value: Array) -> Array:
@@ -87,15 +97,12 @@ def rotated(values: tuple[float, ...], dtype: Dtype) -> Array:
 
 def covariances(dtype: Dtype) -> Iterator[tuple[Array, int]]:
     """Yield positive semi-definite matrices of small numbers, and their ranks."""
-    yield np.array([[4.0]], dtype), 1
-    yield np.array([[0.0]], dtype), 0
-    yield np.array([[2.0, 1.0], [1.0, 2.0]], dtype), 2
-    yield np.array([[1.0, 2.0], [2.0, 4.0]], dtype), 1
-    yield np.array([[4.0, 2.0, 0.0], [2.0, 3.0, 1.0], [0.0, 1.0, 2.0]], dtype), 3
-    yield np.zeros((3, 3), dtype), 0
+    three, zeros = [[4, 2, 0], [2, 3, 1], [0, 1, 2]], [[0] * 3] * 3
+    small = ([[4]], 1), ([[0]], 0), ([[2, 1], [1, 2]], 2), ([[1, 2], [2, 4]], 1), (three, 3), (zeros, 0)
+    for s, rank in small:
+        yield np.array(s, dtype), rank
     for n, c in ((3, 3), (3, 5), (6, 3), (9, 5)):
         x = table(n, c, 2)[1:]
         yield (x.T @ x).astype(dtype), min(n - 1, c)
-    small = float(np.sqrt(np.finfo(dtype).eps))  # a power of two, or near it
-    yield rotated((1.0, 0.25, 0.0625, 2.0 ** round(np.log2(small) / 2)), dtype), 4
+    yield rotated((1.0, 0.25, 0.0625, 2.0 ** round(np.log2(np.finfo(dtype).eps) / 4)), dtype), 4
     yield rotated((1.0, 0.25, 0.0, 0.0), dtype), 2

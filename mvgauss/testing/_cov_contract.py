@@ -1,239 +1,149 @@
-"""Laws of covariances: shapes, dtypes, what is refused, and what is left alone."""
+"""Laws of covariances: shapes, dtypes, what is refused, and what is left alone; and all features."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 
-from mvgauss.testing._bounds import cov_bound
-from mvgauss.testing._cases import THREE, Dtype, aweights, frozen, fweights, samples, table
-from mvgauss.testing._cov_weights import exact
-from mvgauss.testing._laws import (
-    BrokenError,
-    Implementation,
-    answer,
-    attempt,
-    equal,
-    refused,
-    shaped,
-    typed,
-    unchanged,
-    within,
-)
-from mvgauss.testing._oracle import exact_cov
+from mvgauss.testing._calls import Array, Subject, as_numpy, equal, holds, shaped, silent, typed
+from mvgauss.testing._cases import THREE, Dtype, aweights, frozen, fweights, samples, table, these
+from mvgauss.testing._cov_laws import exact, exactly, three
+from mvgauss.testing._laws import each, law
 
 
-def a_stack_of_one_keeps_its_axis(cov: Implementation, dtype: Dtype) -> None:
-    """Observations (1, N, C) give (1, C, C), and (1, 1, N, C) give (1, 1, C, C)."""
-    for stack in ((1,), (1, 1), (2, 1)):
-        exact(cov, dtype, np.broadcast_to(THREE, (*stack, 3, 2)).astype(dtype))
-
-
-def one_feature_in_a_stack_keeps_its_axes(cov: Implementation, dtype: Dtype) -> None:
-    """Observations (B, N, 1) give (B, 1, 1), also for B = 1."""
-    for b in (1, 2):
-        exact(cov, dtype, np.broadcast_to(THREE[:, :1], (b, 3, 1)).astype(dtype))
-
-
-def one_variable_gives_a_scalar(cov: Implementation, dtype: Dtype) -> None:
-    """Without a stack, (N,) and (N, 1) give a 0-d result."""
-    for x in (THREE[:, 0], THREE[:, :1]):
-        shaped(answer(cov, x.astype(dtype)), ())
-
-
-def a_vector_is_one_variable(cov: Implementation, dtype: Dtype) -> None:
-    """Observations (N,) are N samples of one feature, whatever rowvar says."""
-    for rowvar in (False, True):
-        exact(cov, dtype, np.array([1.0, 2.0, 4.0], dtype), rowvar=rowvar)
-
-
-def one_row_is_one_sample(cov: Implementation, dtype: Dtype) -> None:
-    """Observations (1, C) are one sample: C x C, NaN with ddof=1 and zeros with ddof=0."""
-    exact(cov, dtype, THREE[1:2].astype(dtype))
-    exact(cov, dtype, THREE[1:2].astype(dtype), ddof=0)
-
-
-def no_samples_give_nan(cov: Implementation, dtype: Dtype) -> None:
-    """Observations (0, C) give C x C of NaN."""
-    exact(cov, dtype, np.zeros((0, 2), dtype))
-
-
-def no_features_give_an_empty_matrix(cov: Implementation, dtype: Dtype) -> None:
-    """Observations (N, 0) give a result of shape (0, 0)."""
-    shaped(answer(cov, np.zeros((3, 0), dtype)), (0, 0))
-
-
-def no_degrees_of_freedom_give_inf_or_nan(cov: Implementation, dtype: Dtype) -> None:
-    """A divisor <= 0 counts as zero: infinities, and NaN for 0/0; never a negative variance."""
-    x = THREE.astype(dtype)
-    for ddof in (3, 4):
-        exact(cov, dtype, x, ddof=ddof)
-
-
-def weight_on_a_single_row_gives_nan(cov: Implementation, dtype: Dtype) -> None:
-    """With all aweight on one sample nothing is left to estimate from: 0/0."""
-    exact(cov, dtype, THREE.astype(dtype), aweights=np.array([0.0, 1.0, 0.0], dtype))
-
-
-def no_degrees_of_freedom_warn(cov: Implementation, dtype: Dtype) -> None:
-    """A divisor <= 0 is told of by a RuntimeWarning."""
-    got = answer(cov, THREE.astype(dtype), ddof=3)
-    if not any(issubclass(category, RuntimeWarning) for category in got.warnings):
-        raise BrokenError(got.call, "a RuntimeWarning", [w.__name__ for w in got.warnings] or "no warning")
-
-
-def enough_degrees_of_freedom_do_not_warn(cov: Implementation, dtype: Dtype) -> None:
-    """A covariance that is well defined comes without a warning."""
-    got = answer(cov, THREE.astype(dtype), ddof=0)
-    if got.warnings:
-        raise BrokenError(got.call, "no warning", [w.__name__ for w in got.warnings])
-
-
-def nan_spreads_to_its_row_and_column(cov: Implementation, dtype: Dtype) -> None:
-    """A NaN or an infinity makes the row and the column of its feature NaN, and no other."""
-    for bad in (np.nan, np.inf):
-        x = table(4, 3).astype(dtype)
-        x[1, 2] = bad
-        exact(cov, dtype, x)
-
-
-def nan_stays_in_its_item(cov: Implementation, dtype: Dtype) -> None:
-    """A NaN in one item of a stack leaves the others alone."""
-    x = np.stack([table(4, 2), table(4, 2, 1)]).astype(dtype)
-    x[0, 1, 1] = np.nan
-    exact(cov, dtype, x)
-
-
-def negative_weights_are_refused(cov: Implementation, dtype: Dtype) -> None:
-    """A weight < 0 is an error."""
-    refused(cov, THREE.astype(dtype), aweights=np.array([1.0, -1.0, 1.0], dtype))
-    refused(cov, THREE.astype(dtype), fweights=np.array([1, -1, 1]))
-
-
-def fractional_fweights_are_refused(cov: Implementation, dtype: Dtype) -> None:
-    """An fweight of 1.5 is an error: nothing occurs one and a half times."""
-    refused(cov, THREE.astype(dtype), fweights=np.array([1.0, 1.5, 1.0], dtype))
-
-
-def weights_of_another_length_are_refused(cov: Implementation, dtype: Dtype) -> None:
-    """There is one weight for each sample."""
-    for n in (1, 2, 4):
-        refused(cov, THREE.astype(dtype), aweights=np.ones(n, dtype))
-        refused(cov, THREE.astype(dtype), fweights=np.ones(n, np.intp))
-
-
-def weights_that_are_all_zero_are_refused(cov: Implementation, dtype: Dtype) -> None:
-    """Without any weight there is no mean."""
-    refused(cov, THREE.astype(dtype), aweights=np.zeros(3, dtype))
-    refused(cov, THREE.astype(dtype), fweights=np.zeros(3, np.intp))
-
-
-def no_input_is_written_to(cov: Implementation, dtype: Dtype) -> None:
-    """Observations are the same after a call as before."""
-    unchanged(cov, THREE.astype(dtype))
-
-
-def no_aweights_are_written_to(cov: Implementation, dtype: Dtype) -> None:
-    """Observations and aweights are the same after a call as before."""
-    unchanged(cov, THREE.astype(dtype), aweights=aweights(3, dtype))
-
-
-def no_fweights_are_written_to(cov: Implementation, dtype: Dtype) -> None:
-    """Fweights are the same after a call as before."""
-    unchanged(cov, THREE.astype(dtype), fweights=fweights(3))
-
-
-def read_only_inputs_are_accepted(cov: Implementation, dtype: Dtype) -> None:
-    """Arrays that cannot be written to are as good as others, and come without a warning."""
-    got = answer(cov, frozen(THREE.astype(dtype)))
-    within(got, exact_cov(THREE), cov_bound(THREE, dtype=dtype))
-    if got.warnings:
-        raise BrokenError(got.call, "no warning", [w.__name__ for w in got.warnings])
-
-
-def layouts_change_nothing(cov: Implementation, dtype: Dtype) -> None:
-    """C order, Fortran order, strides of any sign and foreign byte order hold the same numbers."""
+def layouts(dtype: Dtype) -> Iterator[Array]:
+    """Yield read-only samples in Fortran order, strides of any sign and foreign byte order."""
     x = (table(5, 3) / 7).astype(dtype)
     wide = np.zeros((10, 6), dtype)
     wide[::2, ::2] = x
-    for y in (
-        np.asfortranarray(x),
-        wide[::2, ::2],
-        np.ascontiguousarray(x[::-1])[::-1],
-        x.astype(x.dtype.newbyteorder()),
-    ):
-        within(answer(cov, frozen(y)), exact_cov(x), cov_bound(x, dtype=dtype))
+    backwards, foreign = np.ascontiguousarray(x[::-1])[::-1], x.astype(x.dtype.newbyteorder())
+    yield from map(frozen, (np.asfortranarray(x), wide[::2, ::2], backwards, foreign))
 
 
-def lists_are_arrays(cov: Implementation, dtype: Dtype) -> None:
-    """Nested lists of numbers are taken as arrays."""
-    within(answer(cov, THREE.tolist()), exact_cov(THREE), cov_bound(THREE, dtype=dtype))
+def spoilt(x: Array, where: tuple[int, ...], value: float = np.nan) -> Array:
+    """Return samples with a number that is not finite."""
+    x[where] = value
+    return x
 
 
-def the_result_is_at_least_double(cov: Implementation, dtype: Dtype) -> None:
-    """The dtype is result_type(observations, float64): what is narrower is widened."""
-    for given in (np.bool_, np.uint8, np.int32, np.float16, np.float32, np.float64):
-        typed(answer(cov, (THREE + 1).astype(given)), np.float64)
-    for wide in (np.complex64, np.complex128):
-        typed(answer(cov, THREE.astype(wide)), np.complex128)
+def narrow(dtype: Dtype) -> Iterator[Array]:
+    """Yield samples in single and half precision, and in bytes."""
+    for kind in (np.float32, np.float16):
+        yield from samples(np.dtype(kind))
+    yield (table(5, 2) % 5).astype(np.uint8)
 
 
-def long_double_is_kept(cov: Implementation, dtype: Dtype) -> None:
-    """Data in long double have a covariance in long double."""
-    typed(answer(cov, THREE.astype(np.longdouble)), np.longdouble)
+def dtype_of(wanted: type, *kinds: type) -> Callable[..., None]:
+    """Return what holds results for data of some dtypes to a dtype."""
+    return each(lambda f, d, kind: typed(f.answer((THREE + 1).astype(kind)), wanted), lambda d: kinds)
 
 
-def narrow_data_are_computed_in_double(cov: Implementation, dtype: Dtype) -> None:
-    """Data in single or half precision are widened before anything is computed."""
-    for narrow in (np.float32, np.float16):
-        for x in samples(np.dtype(narrow)):
-            exact(cov, dtype, x)
-    exact(cov, dtype, (table(5, 2) % 5).astype(np.uint8))
+def warns(f: Subject, dtype: Dtype) -> None:
+    """Expect a RuntimeWarning for a single sample."""
+    got = f.answer(THREE[:1].astype(dtype))
+    told = any(issubclass(category, RuntimeWarning) for category in got.warnings)
+    holds(got, told, "a RuntimeWarning", [w.__name__ for w in got.warnings] or "no warning")
 
 
-def dtype_is_that_of_the_result(cov: Implementation, dtype: Dtype) -> None:
-    """A dtype that is asked for is the dtype of the result."""
-    for wanted in (np.float32, np.float64):
-        typed(exact(cov, dtype, table(5, 2) / 7, dtype=wanted), wanted)
+def later_calls(f: Subject, dtype: Dtype) -> None:
+    """Hold an earlier result to what it was."""
+    first, told = f.attempt(THREE.astype(dtype))
+    before = np.array(as_numpy(first))
+    f.attempt((9 * THREE).astype(dtype))
+    equal(told._replace(value=as_numpy(first)), before, "the earlier result")
 
 
-def the_result_is_an_array_of_its_own(cov: Implementation, dtype: Dtype) -> None:
-    """A later call does not change an earlier result."""
-    first, told = attempt(cov, THREE.astype(dtype))
-    before = np.array(first)
-    attempt(cov, (9 * THREE).astype(dtype))
-    equal(told._replace(value=np.asarray(first)), before, "the earlier result")
+def refused(kind: str, *values: Any) -> Callable[..., None]:
+    """Return what expects exceptions for weights of three samples; whole fweights are integers."""
+
+    def judge(f: Subject, dtype: Dtype, w: Any) -> None:
+        whole = kind == "fweights" and float(sum(w)).is_integer()
+        f.refuses(THREE.astype(dtype), **{kind: np.array(w, np.intp if whole else dtype)})
+
+    return each(judge, lambda d: values)
 
 
+# fmt: off
 LAWS = (
-    a_stack_of_one_keeps_its_axis,
-    one_feature_in_a_stack_keeps_its_axes,
-    one_variable_gives_a_scalar,
-    a_vector_is_one_variable,
-    one_row_is_one_sample,
-    no_samples_give_nan,
-    no_features_give_an_empty_matrix,
-    no_degrees_of_freedom_give_inf_or_nan,
-    weight_on_a_single_row_gives_nan,
-    no_degrees_of_freedom_warn,
-    enough_degrees_of_freedom_do_not_warn,
-    nan_spreads_to_its_row_and_column,
-    nan_stays_in_its_item,
-    negative_weights_are_refused,
-    fractional_fweights_are_refused,
-    weights_of_another_length_are_refused,
-    weights_that_are_all_zero_are_refused,
-    no_input_is_written_to,
-    no_aweights_are_written_to,
-    no_fweights_are_written_to,
-    read_only_inputs_are_accepted,
-    layouts_change_nothing,
-    lists_are_arrays,
-    the_result_is_an_array_of_its_own,
+    law("a_stack_of_one_keeps_its_axis: Observations (1, N, C) give (1, C, C), (1, 1, N, C) (1, 1, C, C).",
+        "stacks", exactly(these(THREE[None], THREE[None, None], np.array([[THREE], [THREE]])))),
+    law("one_feature_in_a_stack_keeps_its_axes: Observations (B, N, 1) give (B, 1, 1), also for B = 1.",
+        "stacks", exactly(these(THREE[None, :, :1], np.array([THREE, THREE])[..., :1]))),
+    law("one_variable_gives_a_scalar: Without a stack, (N,) and (N, 1) give a 0-d result.",
+        "vectors", each(lambda f, d, x: shaped(f.answer(x), ()), these(THREE[:, 0], THREE[:, :1]))),
+    law("a_vector_is_one_variable: Observations (N,) are N samples, whatever rowvar says.",
+        "vectors", each(exact, lambda d: (
+            (np.array([1, 2, 4], d), given) for given in ({}, {"rowvar": False}, {"rowvar": True})))),
+    law("one_row_is_one_sample: Observations (1, C) give C x C, NaN with ddof=1 and zeros with ddof=0.",
+        "degenerate", each(exact, lambda d: ((THREE[1:2].astype(d), given) for given in ({}, {"ddof": 0})))),
+    law("no_samples_give_nan: Observations (0, C) give C x C.",
+        "degenerate", exactly(these(np.zeros((0, 2))))),
+    law("no_features_give_an_empty_matrix: Observations (N, 0) give a result of shape (0, 0).",
+        "degenerate", each(lambda f, d, x: shaped(f.answer(x), (0, 0)), these(np.zeros((3, 0))))),
+    law("no_degrees_of_freedom_give_inf_or_nan: A divisor <= 0 counts as zero: no variance is negative.",
+        "degenerate ddof", three({"ddof": 3}, {"ddof": 4})),
+    law("all_weight_on_one_sample_gives_nan: Nothing is left to estimate from: 0/0.",
+        "degenerate aweights", exactly(these(THREE), aweights=lambda x: np.array([0, 1, 0], x.dtype))),
+    law("no_degrees_of_freedom_warn: A divisor <= 0 gives a RuntimeWarning.", "warnings", warns),
+    law("enough_degrees_of_freedom_do_not_warn", "", each(lambda f, d, x: silent(f.answer(x)), these(THREE))),
+    law("nan_spreads_to_its_row_and_column: So does an infinity, and neither to any other.",
+        "nan", exactly(these(*(spoilt(table(4, 3), (1, 2), bad) for bad in (np.nan, np.inf))))),
+    law("nan_stays_in_its_item_of_a_stack",
+        "nan stacks", exactly(these(spoilt(np.array([table(4, 2), table(4, 2, 1)]), (0, 1, 1))))),
+    *(law(f"{what.format(kind)}_are_refused", f"errors {kind}", refused(kind, *values))
+      for kind in ("aweights", "fweights")
+      for what, values in (("negative_{}", [[1, -1, 1]]), ("{}_that_are_all_zero", [[0, 0, 0]]),
+                           ("{}_of_another_length", [[1], [1, 1], [1, 1, 1, 1]]))),
+    law("fractional_fweights_are_refused", "errors fweights", refused("fweights", [1.0, 1.5, 1.0])),
+    law("no_input_is_written_to", "", each(lambda f, d, x: f.keeps(x), these(THREE))),
+    law("no_aweights_are_written_to",
+        "aweights", each(lambda f, d, x: f.keeps(x, aweights=aweights(x)), these(THREE))),
+    law("no_fweights_are_written_to",
+        "fweights", each(lambda f, d, x: f.keeps(x, fweights=fweights(x)), these(THREE))),
+    law("a_later_call_does_not_change_an_earlier_result", "", later_calls),
+    law("read_only_inputs_are_accepted: They are, and without a warning.", "layouts", each(
+        lambda f, d, x: silent(exact(f, d, frozen(x), {})), these(THREE))),
+    law("memory_layouts_do_not_matter: Fortran order, strides of any sign and foreign byte order hold the "
+        "same numbers.", "layouts", exactly(layouts)),
+    law("nested_lists_are_taken_as_arrays", "lists", lambda f, d: equal(
+        f.answer(THREE.tolist()), f.answer(THREE).value, "as of an array")),
+    law("the_result_is_at_least_double: The dtype is result_type(observations, float64).",
+        "widening", dtype_of(np.float64, np.bool_, np.uint8, np.int32, np.float16, np.float32, np.float64)),
+    law("complex_results_are_at_least_double",
+        "widening complex", dtype_of(np.complex128, np.complex64, np.complex128)),
+    law("narrow_data_are_computed_in_double: They are widened before anything is computed.",
+        "widening", exactly(narrow)),
+    law("long_double_is_kept", "long_double", dtype_of(np.longdouble, np.longdouble)),
+    law("the_dtype_that_is_asked_for_is_that_of_the_result", "dtype", each(
+        lambda f, d, kind: typed(exact(f, d, table(5, 2) / 7, {"dtype": kind}), kind),
+        lambda d: (np.float32, np.float64))),
 )
-#: Laws of an implementation in double precision.
-DOUBLE = (
-    the_result_is_at_least_double,
-    long_double_is_kept,
-    narrow_data_are_computed_in_double,
-    dtype_is_that_of_the_result,
-)
+
+FEATURES = {
+    "rowvar": "`rowvar`: samples in columns",
+    "bias": "`bias`: divide by N",
+    "ddof": "`ddof`: any whole number",
+    "aweights": "`aweights`: importances",
+    "fweights": "`fweights`: repetitions",
+    "dtype": "`dtype`: that of the result",
+    "stacks": "observations (..., N, C)",
+    "weight_stacks": "weights (..., N), which differ between the items of a stack",
+    "complex": "complex observations",
+    "vectors": "observations (N,), and a 0-d result of one variable",
+    "degenerate": "no samples, no features or no degrees of freedom give NaN, infinities or an empty matrix",
+    "warnings": "a RuntimeWarning where no degrees of freedom are left",
+    "nan": "a NaN or an infinity spreads to its row and column",
+    "errors": "weights that are negative, all zero, fractional (`fweights`), too few or too many are errors",
+    "two_pass": "an offset of the data costs no digits; with updating formulas (Welford, Chan) it does",
+    "symmetric": "real results equal their transposes to the last bit, as products of a matrix and itself do",
+    "widening": "narrow data are computed in double precision, and so are the results",
+    "long_double": "long double stays long double",
+    "layouts": "NumPy's arrays in any order of axes, bytes and strides, and read-only ones",
+    "lists": "nested lists instead of arrays",
+    "symmetric_weighted": "weighted and complex results, too, equal their conjugate transposes",
+    "fractional_ddof": "any real `ddof`",
+}
+#: What numpy.cov itself has not got.
+BEYOND_NUMPY = frozenset({"symmetric_weighted", "fractional_ddof"})

@@ -2,192 +2,167 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
 
 from mvgauss.testing._bounds import cov_bound
+from mvgauss.testing._calls import Array, Subject, equal, hermitian, within
 from mvgauss.testing._cases import (
-    SIZES,
+    THREE,
     Dtype,
+    Source,
     aweights,
-    complex_of,
+    columns,
     complex_samples,
+    far,
+    fweights,
+    of_items,
     samples,
     stacks,
     table,
-    weights,
+    these,
 )
-from mvgauss.testing._cov_weights import exact
-from mvgauss.testing._laws import (
-    Answer,
-    Array,
-    Implementation,
-    answer,
-    equal,
-    hermitian,
-    within,
-)
+from mvgauss.testing._laws import each, law
+from mvgauss.testing._oracle import exact_cov
 
 
-def samples_are_in_rows(cov: Implementation, dtype: Dtype) -> None:
-    """By default the samples are the rows, the features the columns."""
-    for x in samples(dtype):
-        exact(cov, dtype, x)
+def exact(f: Subject, dtype: Dtype, x: Array, arguments: dict[str, Any], streamed: bool = False) -> Any:
+    """Hold one call against the exact covariance, if the implementation has its arguments."""
+    if not f.features.issuperset(arguments):
+        return None
+    got = f.answer(x, **arguments)
+    known = {k: v for k, v in arguments.items() if k != "dtype"}
+    wide = np.result_type(x.dtype, arguments.get("dtype", x.dtype), np.float64)
+    kind = arguments.get("dtype", np.result_type(dtype, x.dtype) if x.dtype.kind == "c" else dtype)
+    want, bound = exact_cov(x, **known, dtype=wide), cov_bound(x, **known, dtype=kind, streamed=streamed)
+    if got.value.shape == (1, 1):  # as good as a scalar, but for the law that it is one
+        got = got._replace(value=got.value.reshape(want.shape))
+    within(got, want, bound)
+    return got
 
 
-def rowvar_puts_samples_in_columns(cov: Implementation, dtype: Dtype) -> None:
-    """With rowvar=True the samples are the columns; a last axis of one is then one sample."""
-    for x in samples(dtype):
-        exact(cov, dtype, np.ascontiguousarray(x.T), rowvar=True)
+def exactly(source: Source, **made: Any) -> Callable[..., None]:
+    """Return what holds calls against the exact covariances; arguments are values, or made of the samples."""
+    return each(
+        exact,
+        lambda d: ((x, {k: m(x) if callable(m) else m for k, m in made.items()}) for x in source(d)),
+    )
 
 
-def a_linear_map_of_the_data_maps_both_sides(cov: Implementation, dtype: Dtype) -> None:
-    """Data mapped by A have the covariance A S A^T."""
-    m = np.array([[2.0, 0.0, 1.0], [0.0, -1.0, 0.0], [4.0, 1.0, 0.0]])
-    for n in (4, 9):
-        # whole numbers, so that y is exact and so is A S A^T
-        exact(cov, dtype, (table(n, 3) @ m.T).astype(dtype))
+def divided(*ddofs: int | None, **made: Any) -> Callable[..., None]:
+    """Return what holds calls of every size that leaves degrees of freedom for some ddofs."""
 
-
-def data_far_from_zero_are_not_squared(cov: Implementation, dtype: Dtype) -> None:
-    """An offset of the data costs at most its own digits, not those of its square: no one-pass formula."""
-    for x in (table(n, c) for n, c in SIZES[1:]):
-        exact(cov, dtype, (x + _far(dtype)).astype(dtype), streamed=True)
-
-
-def the_offset_of_the_data_costs_no_digits(cov: Implementation, dtype: Dtype) -> None:
-    """The mean is subtracted before anything is multiplied: two passes, no running updates."""
-    for x in (table(n, c) for n, c in SIZES[1:]):
-        exact(cov, dtype, (x + _far(dtype)).astype(dtype))
-
-
-def the_offset_of_weighted_data_does_not_either(cov: Implementation, dtype: Dtype) -> None:
-    """With aweights too, the weighted mean is subtracted before anything is multiplied."""
-    for x in (table(n, c) for n, c in SIZES[1:]):
-        exact(cov, dtype, (x + _far(dtype)).astype(dtype), aweights=aweights(len(x), dtype))
-
-
-def _far(dtype: Dtype) -> float:
-    """Return an offset whose square has some more bits than the dtype."""
-    return float(2.0 ** (int(np.finfo(dtype).nmant) // 2 + 2) + 0.25)
-
-
-def a_scale_of_the_data_scales_its_square(cov: Implementation, dtype: Dtype) -> None:
-    """Small and large data keep all digits: nothing is added to a covariance."""
-    for scale in (2.0**-10, 2.0**-20, 2.0**20):
+    def cases(dtype: Dtype) -> Iterator[tuple[Array, dict[str, Any]]]:
         for x in samples(dtype):
-            exact(cov, dtype, (x * scale).astype(dtype))
+            for ddof in ddofs:
+                given: dict[str, Any] = {k: m(x) for k, m in made.items()}
+                given.update({} if ddof is None else {"ddof": ddof})
+                if np.isfinite(cov_bound(x, **given, dtype=dtype)).all():
+                    yield x, given
+
+    return each(exact, cases)
 
 
-def a_constant_feature_has_no_variance(cov: Implementation, dtype: Dtype) -> None:
-    """A feature that never changes has variance and covariances of zero: no hidden ridge."""
-    x = np.array([[1.0, 3.0], [2.0, 3.0], [4.0, 3.0], [0.0, 3.0]], dtype)
-    got = exact(cov, dtype, x)
+def but_one(weights: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Return what makes weights of which the second is zero."""
+    return lambda x: np.where(np.arange(len(x)) == 1, 0, weights(x)).astype(weights(x).dtype)
+
+
+def larger(dtype: Dtype) -> Iterator[Array]:
+    """Yield samples, some of them many."""
+    yield from (*samples(dtype), *these(table(16, 6) / 7, table(40, 9) / 7)(dtype))
+
+
+def symmetric(f: Subject, dtype: Dtype, x: Array, **arguments: Any) -> None:
+    """Expect a covariance that equals its conjugate transpose to the last bit."""
+    hermitian(f.answer(x, **arguments))
+
+
+def constant(f: Subject, dtype: Dtype, x: Array) -> None:
+    """Hold the covariances of a second feature that is constant to exact zeros."""
+    got = exact(f, dtype, x, {})
     equal(got._replace(value=got.value[1]), np.zeros(2), "exact zeros for the feature that is 3 throughout")
 
 
-def more_features_than_samples_are_fine(cov: Implementation, dtype: Dtype) -> None:
-    """With N <= C the covariance is singular, and right."""
-    for n, c in ((2, 3), (3, 5), (2, 8)):
-        exact(cov, dtype, (table(n, c) / 7).astype(dtype))
+def used_or_refused(f: Subject, dtype: Dtype, x: Array) -> None:
+    """Hold a ddof of 1.5 to its value, or to an exception."""
+    try:
+        f.answer(x, ddof=1.5)
+    except AssertionError:
+        return
+    exact(f, dtype, x, {"ddof": 1.5})
 
 
-def complex_data_conjugate_the_second_factor(cov: Implementation, dtype: Dtype) -> None:
-    """For complex data entry j, k is the sum of z_j conj(z_k)."""
-    for x in complex_samples(dtype):
-        exact(cov, complex_of(dtype), x)
+def three(*cases: dict[str, Any]) -> Callable[..., None]:
+    """Return what holds calls for three samples with these arguments against the exact covariances."""
+    return each(exact, lambda d: ((THREE.astype(d), arguments) for arguments in cases))
 
 
-def complex_data_may_have_aweights(cov: Implementation, dtype: Dtype) -> None:
-    """Aweights of complex data are real, and weigh z_j conj(z_k)."""
-    for x in complex_samples(dtype):
-        exact(cov, complex_of(dtype), x, aweights=aweights(len(x), dtype))
-
-
-def complex_variances_are_real(cov: Implementation, dtype: Dtype) -> None:
-    """The diagonal for complex data is real, and positive."""
-    for x in complex_samples(dtype):
-        got = answer(cov, x)
-        diagonal = np.diagonal(np.atleast_2d(got.value))
-        off = np.diagonal(np.atleast_2d(cov_bound(x, dtype=dtype)))
-        within(got._replace(value=np.asarray(diagonal.imag)), np.zeros(len(diagonal)), off)
-
-
-def each_item_of_a_stack_is_a_call_of_its_own(cov: Implementation, dtype: Dtype) -> None:
-    """In a stack cov(x)[i] is cov(x[i]): with its own mean, its own divisor."""
-    for x in stacks(dtype):
-        exact(cov, dtype, x)
-        exact(cov, dtype, np.ascontiguousarray(x.swapaxes(-1, -2)), rowvar=True, ddof=0)
-
-
-def aweights_serve_every_item_of_a_stack(cov: Implementation, dtype: Dtype) -> None:
-    """Aweights of shape (N,) are those of each item."""
-    for x in stacks(dtype):
-        exact(cov, dtype, x, **weights(x.shape[-2], dtype, "a"))
-
-
-def fweights_serve_every_item_of_a_stack(cov: Implementation, dtype: Dtype) -> None:
-    """Fweights of shape (N,) are those of each item, alone and with aweights."""
-    for x in stacks(dtype):
-        for kinds in ("f", "fa"):
-            exact(cov, dtype, x, **weights(x.shape[-2], dtype, kinds))
-
-
-def aweights_may_differ_between_items(cov: Implementation, dtype: Dtype) -> None:
-    """Aweights of shape (..., N) belong to their items."""
-    for x in stacks(dtype):
-        exact(cov, dtype, x, aweights=_of_items(x).astype(dtype))
-
-
-def fweights_may_differ_between_items(cov: Implementation, dtype: Dtype) -> None:
-    """Fweights of shape (..., N) belong to their items."""
-    for x in stacks(dtype):
-        exact(cov, dtype, x, fweights=_of_items(x))
-
-
-def _of_items(x: Array) -> Array:
-    """Return weights that differ between the items of a stack."""
-    return np.asarray(1 + np.arange(x[..., 0].size) % 5).reshape(x.shape[:-1])
-
-
-def the_result_is_symmetric_to_the_last_bit(cov: Implementation, dtype: Dtype) -> None:
-    """Without weights, real covariances equal their transposes exactly."""
-    for x in (*samples(dtype), (table(16, 6) / 7).astype(dtype), (table(40, 9) / 7).astype(dtype)):
-        hermitian(_square(answer(cov, x)))
-
-
-def weighted_and_complex_results_are_too(cov: Implementation, dtype: Dtype) -> None:
-    """With weights, and for complex data, covariances equal their conjugate transposes exactly."""
-    for n, c in (*SIZES[1:], (16, 6), (40, 9)):
-        x = (table(n, c) / 7).astype(dtype)
-        hermitian(_square(answer(cov, x, aweights=(1 + np.arange(n) / 7).astype(dtype))))
-    for z in complex_samples(dtype):
-        hermitian(_square(answer(cov, z)))
-
-
-def _square(got: Answer) -> Answer:
-    """Return a scalar as a matrix."""
-    return got._replace(value=np.atleast_2d(got.value))
-
-
+# fmt: off
 LAWS = (
-    samples_are_in_rows,
-    rowvar_puts_samples_in_columns,
-    a_linear_map_of_the_data_maps_both_sides,
-    data_far_from_zero_are_not_squared,
-    the_offset_of_the_data_costs_no_digits,
-    the_offset_of_weighted_data_does_not_either,
-    a_scale_of_the_data_scales_its_square,
-    a_constant_feature_has_no_variance,
-    more_features_than_samples_are_fine,
-    complex_data_conjugate_the_second_factor,
-    complex_data_may_have_aweights,
-    complex_variances_are_real,
-    each_item_of_a_stack_is_a_call_of_its_own,
-    aweights_serve_every_item_of_a_stack,
-    fweights_serve_every_item_of_a_stack,
-    aweights_may_differ_between_items,
-    fweights_may_differ_between_items,
-    the_result_is_symmetric_to_the_last_bit,
+    law("samples_are_in_rows", "", exactly(samples)),
+    law("rowvar_puts_samples_in_columns", "rowvar", exactly(columns(samples), rowvar=True)),
+    law("the_order_of_samples_does_not_matter", "", exactly(lambda d: (x[::-1].copy() for x in samples(d)))),
+    law("data_far_from_zero_are_not_squared: An offset of the data costs at most its own digits, not those "
+        "of its square: no one-pass formula.", "", each(exact, lambda d: ((x, {}, True) for x in far(d)))),
+    law("the_offset_of_the_data_costs_no_digits: The mean is subtracted before anything is multiplied: two "
+        "passes, no running updates.", "two_pass", exactly(far)),
+    law("the_offset_of_weighted_data_costs_no_digits: The weighted mean is subtracted before anything is "
+        "multiplied.", "two_pass aweights", exactly(far, aweights=aweights)),
+    law("scaling_the_data_scales_the_covariance: Small and large data keep all digits: nothing is added.",
+        "", exactly(lambda d: ((x * 2.0**k).astype(d) for k in (-10, -20, 20) for x in samples(d)))),
+    law("a_constant_feature_has_no_variance: Its variance and covariances are zero: no hidden ridge.",
+        "", each(constant, these([[1, 3], [2, 3], [4, 3], [0, 3]]))),
+    law("more_features_than_samples_are_fine: With N <= C the covariance is singular, and right.",
+        "", exactly(these(*(table(n, c) / 7 for n, c in ((2, 3), (3, 5), (2, 8)))))),
+    law("complex_data_conjugate_the_second_factor: Entry j, k is the sum of z_j conj(z_k).",
+        "complex", exactly(complex_samples)),
+    law("complex_data_may_have_aweights", "complex aweights", exactly(complex_samples, aweights=aweights)),
+    law("each_item_of_a_stack_has_its_own_covariance: In a stack cov(x)[i] is cov(x[i]).",
+        "stacks", exactly(stacks)),
+    law("samples_of_a_stack_may_be_in_columns", "stacks rowvar", exactly(columns(stacks), rowvar=True)),
+    law("aweights_serve_every_item_of_a_stack", "stacks aweights", exactly(stacks, aweights=aweights)),
+    law("fweights_serve_every_item_of_a_stack", "stacks fweights", exactly(stacks, fweights=fweights)),
+    law("aweights_may_differ_between_items: Aweights of shape (..., N) belong to their items.",
+        "stacks aweights weight_stacks", exactly(stacks, aweights=lambda x: of_items(x).astype(x.dtype))),
+    law("fweights_may_differ_between_items: Fweights of shape (..., N) belong to their items.",
+        "stacks fweights weight_stacks", exactly(stacks, fweights=of_items)),
+    law("the_result_is_symmetric_to_the_last_bit", "symmetric", each(symmetric, larger)),
+    law("weighted_results_are_symmetric_to_the_last_bit", "symmetric_weighted aweights", each(
+        lambda f, d, x: symmetric(f, d, x, aweights=(1 + np.arange(len(x)) / 7).astype(d)), larger)),
+    law("complex_results_are_hermitian_to_the_last_bit",
+        "symmetric_weighted complex", each(symmetric, complex_samples)),
+    law("the_divisor_is_n_minus_ddof: Without weights, for any whole ddof.", "ddof", divided(0, 1, -1, 2, 3)),
+    law("bias_divides_by_n: With bias=True the divisor is that of ddof=0.",
+        "bias", exactly(samples, bias=True)),
+    law("ddof_wins_over_bias: A ddof that is given counts, whatever bias says.", "bias ddof", three(
+        {"bias": True, "ddof": 1}, {"bias": False, "ddof": 0}, {"bias": True, "ddof": 2})),
+    law("with_fweights_the_divisor_is_their_sum_minus_ddof: With fweights only, it is sum(f) - ddof.",
+        "fweights", divided(None, 0, -1, 2, fweights=fweights)),
+    law("with_aweights_the_divisor_uses_their_squares: It is sum(a) - ddof sum(a^2) / sum(a).",
+        "aweights", divided(None, -1, 2, aweights=aweights)),
+    law("with_both_weights_the_divisor_uses_f_a_squared: With w = f a it is sum(w) - ddof sum(w a) / sum(w).",
+        "aweights fweights", divided(None, 0, -1, 2, aweights=aweights, fweights=fweights)),
+    law("with_ddof_0_the_divisor_is_the_sum_of_aweights", "aweights ddof", divided(0, aweights=aweights)),
+    law("the_mean_is_weighted", "aweights", exactly(
+        these([[0.0], [1.0], [8.0]]), aweights=lambda x: np.array([1, 2, 5], x.dtype))),
+    law("weights_count_once: A weight multiplies a squared deviation, not its square or its root.",
+        "aweights", exactly(these([[-1], [1], [0]]), aweights=lambda x: np.array([2, 2, 4], x.dtype))),
+    law("equal_aweights_change_nothing",
+        "aweights", exactly(samples, aweights=lambda x: np.full(len(x), 3, x.dtype))),
+    law("scaling_aweights_changes_nothing", "aweights", each(exact, lambda d: (
+        (x, {"aweights": (aweights(x) * 2.0**k).astype(d)}) for x in samples(d) for k in (-20, 20)))),
+    law("aweights_follow_their_samples", "aweights", each(exact, lambda d: (
+        (x[::-1].copy(), {"aweights": aweights(x)[::-1].copy()}) for x in samples(d)))),
+    law("fweights_repeat_samples: A sample with fweight k counts as k equal samples.",
+        "fweights", exactly(samples, fweights=fweights)),
+    *(law(f"a_zero_{kind[:-1]}_drops_the_sample", kind, exactly(
+        lambda d: (x for x in samples(d) if len(x) > 2), **{kind: but_one(made)}))
+      for kind, made in (("aweights", aweights), ("fweights", fweights))),
+    law("a_fractional_ddof_is_used_or_refused: A ddof of 1.5 is not cut to 1.",
+        "ddof", each(used_or_refused, these(THREE))),
+    law("a_fractional_ddof_is_used", "ddof fractional_ddof", three(*(
+        {"ddof": k, **w} for k in (0.5, 1.5, -2.25) for w in ({}, {"aweights": aweights(THREE)})))),
 )
-#: Laws that numpy.cov itself does not keep.
-BEYOND_NUMPY = (weighted_and_complex_results_are_too,)

@@ -1,158 +1,177 @@
-"""Inverses, distances and fits in exact rational arithmetic, rounded once at the end."""
+"""Gaussians in exact rational arithmetic, with logarithms to fifty digits, rounded once at the end."""
 
 from __future__ import annotations
 
+import decimal
+from collections.abc import Callable
 from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss.testing import _rational
-from mvgauss.testing._oracle import mean_of, result_of, scatter_of
+from mvgauss.testing._oracle import mean_of, result_of, scatter_of, squares_of
 from mvgauss.testing._rational import Array, Matrix, Vector
 
-__all__ = ["exact_gaussian", "exact_mahalanobis", "exact_pinv"]
+__all__ = ["exact_gaussian"]
+
+DIGITS = decimal.Context(prec=50)
+LOG_2_PI = decimal.Decimal("1.8378770664093454835606594728112352797227949472755668")
 
 
-def exact_pinv(covariance: ArrayLike, *, dtype: DTypeLike | None = None) -> Array:
-    """Pseudo-invert matrices exactly, and round once.
+class Fit(NamedTuple):
+    """A Gaussian, unrounded."""
 
-    There is no cut-off: the rank is that of the rational matrix that the floats are. A matrix that
-    is singular up to rounding only has an inverse, with very large entries.
-
-    Parameters
-    ----------
-    covariance : array_like, shape (..., C, C)
-        Real and finite.
-    dtype : dtype, optional
-        Of the result, by default ``result_type(covariance, float64)``.
-
-    Returns
-    -------
-    ndarray, shape (..., C, C)
-        The floats nearest to the Moore-Penrose inverses.
-
-    Examples
-    --------
-    >>> from mvgauss.testing import exact_pinv
-    >>> exact_pinv([[1.0, 1.0], [1.0, 1.0]])
-    array([[0.25, 0.25],
-           [0.25, 0.25]])
-    """
-    s = np.asarray(covariance)
-    out = np.empty(s.shape, result_of(s, dtype))
-    for i in np.ndindex(s.shape[:-2]):
-        if s.shape[-1]:
-            out[i] = _rational.array(_rational.pseudo_inverse(_rational.matrix(s[i])), out.dtype)
-    return out
+    mean: Vector
+    covariance: Matrix  #: with shrinkage and ridge
+    inverse: Matrix
+    intensity: Fraction
 
 
-def exact_mahalanobis(
-    x: ArrayLike,
-    mean: ArrayLike,
-    inv_covariance: ArrayLike,
-    *,
-    squared: bool = False,
-    dtype: DTypeLike | None = None,
-) -> Array:
-    """Measure Mahalanobis distances exactly, and round once, after the root.
+Answer = Callable[[Fit, Vector], Fraction | None]
 
-    Parameters
-    ----------
-    x : array_like, shape (..., N, C) or (C,)
-        N samples for each item of the stack; a vector is a single sample.
-    mean : array_like, shape (..., C)
-        Means.
-    inv_covariance : array_like, shape (..., C, C)
-        Inverse covariances; the leading axes of all three broadcast.
-    squared : bool, default False
-        Whether to return squared distances instead.
-    dtype : dtype, optional
-        Of the result, by default at least float64.
 
-    Returns
-    -------
-    ndarray, shape (..., N)
-        The floats nearest to the distances; of a single sample, shape (...).
+class ExactGaussian(tuple[Array, Array]):
+    """Means and inverse covariances, and exact answers from them; see `exact_gaussian`."""
 
-    Raises
-    ------
-    ValueError
-        If a squared distance is negative.
+    mean = property(lambda self: self[0])
+    inv_covariance = property(lambda self: self[1])
+    covariance: Array
+    rank: Array
+    intensity: Array
+    embedding: Array
+    fits: list[Fit]
+    refit: Callable[[int, int], Fit]  #: without an image, at a patch
 
-    Examples
-    --------
-    >>> from mvgauss.testing import exact_mahalanobis
-    >>> exact_mahalanobis([[3.0, 4.0], [1.0, 1.0]], [0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]])
-    array([5.        , 1.41421356])
-    """
-    given, mu, p = np.asarray(x), np.asarray(mean), np.asarray(inv_covariance)
-    many = given if given.ndim > 1 else given[None]
-    stack = np.broadcast_shapes(many.shape[:-2], mu.shape[:-1], p.shape[:-2])
-    many = np.broadcast_to(many, (*stack, *many.shape[-2:]))
-    mu = np.broadcast_to(mu, (*stack, mu.shape[-1]))
-    p = np.broadcast_to(p, (*stack, *p.shape[-2:]))
-    out = np.empty(many.shape[:-1], result_of(np.empty(0, np.result_type(given, mu, p)), dtype))
-    for i in np.ndindex(stack):
-        squares = squares_of(_rational.matrix(many[i]), _rational.vector(mu[i]), _rational.matrix(p[i]))
-        if any(q < 0 for q in squares):
-            raise ValueError(
-                "inv_covariance: expected positive semi-definite matrices, got a negative square"
-            )
-        out[i] = _rational.array(squares if squared else [_rational.root(q) for q in squares], out.dtype)
-    return out if given.ndim > 1 else out[..., 0]
+    def mahalanobis(self, embedding: ArrayLike, squared: bool = False) -> Array:
+        """Return the distances ``(M, *grid)`` of other images."""
+        return self._answers(embedding, lambda fit, row: _distance(fit, row, squared))
+
+    def score_samples(self, embedding: ArrayLike) -> Array:
+        """Return the log densities ``(M, *grid)`` of other images: -inf off the support."""
+        return self._answers(embedding, _log_density)
+
+    def leave_one_out(self, squared: bool = False) -> Array:
+        """Return the distance ``(N, *grid)`` of each image from a fit without it."""
+        return self._answers(self.embedding, lambda fit, row: _distance(fit, row, squared), self.refit)
+
+    def _answers(self, embedding: ArrayLike, answer: Answer, fit: Any = None) -> Array:
+        """Return an answer for every image and patch, rounded once, or -inf."""
+        y = np.asarray(embedding)
+        rows, out = y.reshape(*y.shape[:2], -1), np.full((len(y), len(self.fits)), -np.inf, self.mean.dtype)
+        for i, p in np.ndindex(out.shape):
+            value = answer(fit(i, p) if fit else self.fits[p], _rational.vector(rows[i, :, p]))
+            if value is not None:
+                out[i, p] = _rational.rounded(value, out.dtype)
+        return out.reshape(-1, *y.shape[2:])
 
 
 def exact_gaussian(
-    embedding: ArrayLike, reg_covar: float = 0.01, *, ddof: float = 1, dtype: DTypeLike | None = None
-) -> tuple[Array, Array]:
+    embedding: ArrayLike,
+    reg_covar: float = 0.01,
+    *,
+    ddof: float = 1,
+    sample_weight: ArrayLike | None = None,
+    shrinkage: float | str | None = None,
+    dtype: DTypeLike | None = None,
+) -> ExactGaussian:
     """Fit a Gaussian to each patch exactly, and round once.
 
     Parameters
     ----------
     embedding : array_like, shape (N, C, *grid)
         Embeddings of N images, real and finite.
-    reg_covar : float, default 0.01
-        Ridge on the diagonal of every covariance. The inverse is the pseudo-inverse.
-    ddof : float, default 1
-        Delta degrees of freedom.
+    reg_covar, ddof : float
+        Ridge on the diagonal, and what is taken from the sum of the weights for the divisor.
+    sample_weight : array_like, shape (N,), optional
+        How many times each image counts.
+    shrinkage : float, {"oas", "ledoit_wolf"} or None, optional
+        Intensity, or how it is estimated, as in `mvgauss.MultiVariateGaussian`.
     dtype : dtype, optional
-        Of the result, by default ``result_type(embedding, float64)``.
+        Of the results, by default ``result_type(embedding, float64)``.
 
     Returns
     -------
-    mean : ndarray, shape (C, P)
-        Means; P counts the grid in row-major order.
-    inv_covariance : ndarray, shape (P, C, C)
-        Inverses of the exact covariances, not of rounded ones.
+    ExactGaussian
+        Unpacks into the means, ``(C, P)``, and the inverses, ``(P, C, C)``, of the exact covariances, not of
+        rounded ones; P counts the grid in row-major order. It has `mean`, `inv_covariance`, `covariance`,
+        `rank`, `intensity` and the methods ``mahalanobis(embedding, squared=False)``,
+        ``score_samples(embedding)`` and ``leave_one_out(squared=False)``, which fits anew without each image.
 
     Examples
     --------
     >>> from mvgauss.testing import exact_gaussian
     >>> mean, inv_covariance = exact_gaussian([[[0.0, 1.0]], [[2.0, 1.0]]], reg_covar=2)
-    >>> mean, inv_covariance
-    (array([[1., 1.]]), array([[[0.25]],
-    <BLANKLINE>
-           [[0.5 ]]]))
+    >>> mean, inv_covariance.ravel()
+    (array([[1., 1.]]), array([0.25, 0.5 ]))
     """
-    x = np.asarray(embedding)
-    x = x.reshape(*x.shape[:2], -1)
-    result = result_of(x, dtype)
-    fits = [fit_of(x[:, :, p], Fraction(float(reg_covar)), Fraction(float(ddof))) for p in range(x.shape[2])]
-    mean = _rational.array([m for m, _ in fits], result).T
-    return np.ascontiguousarray(mean), _rational.array([p for _, p in fits], result)
+    given = np.asarray(embedding)
+    x = np.moveaxis(given.reshape(*given.shape[:2], -1), -1, 0)
+    w = _rational.vector(np.ones(len(given)) if sample_weight is None else np.asarray(sample_weight))
+    how = shrinkage if isinstance(shrinkage, str) else Fraction(float(shrinkage or 0))
+    options = Fraction(float(ddof)), Fraction(float(reg_covar)), how
+    fits, result = [_fit(patch, w, *options) for patch in x], result_of(x, dtype)
+    mean, s, inverse, rho = (_rational.array([f[k] for f in fits], result) for k in range(4))
+    g = ExactGaussian((np.ascontiguousarray(mean.T), inverse))
+    g.covariance, g.intensity, g.fits, g.embedding = s, rho, fits, given
+    g.rank = np.array([len(_rational.reduced(fit.covariance)[1]) for fit in fits])
+    g.refit = lambda i, p: _fit(np.delete(x[p], i, 0), w[:i] + w[i + 1 :], *options)
+    return g
 
 
-def fit_of(x: Array, ridge: Fraction, ddof: Fraction) -> tuple[Vector, Matrix]:
-    """Return the mean and the inverse covariance of ``(N, C)`` samples, unrounded."""
-    ones = [Fraction(1)] * len(x)
-    columns = _rational.matrix(x.T)
-    mean, scatter = mean_of(columns, ones), scatter_of(columns, columns, ones)
-    s = [[v / (len(x) - ddof) + ridge * (j == k) for k, v in enumerate(r)] for j, r in enumerate(scatter)]
-    return mean, _rational.pseudo_inverse(s)
+def _fit(x: Array, w: Vector, ddof: Fraction, ridge: Fraction, how: Fraction | str) -> Fit:
+    """Return the Gaussian of ``(N, C)`` samples."""
+    columns, total, c = _rational.matrix(x.T), sum(w, Fraction(0)), x.shape[1]
+    if total <= ddof:
+        raise ValueError(f"sample_weight: expected a sum larger than ddof = {ddof}, got {total}")
+    mean, m = mean_of(columns, w), scatter_of(columns, columns, w)
+    rho = (
+        how
+        if isinstance(how, Fraction)
+        else _intensity(how, x, w, mean, [[v / total for v in row] for row in m])
+    )
+    onto = rho * sum((m[j][j] for j in range(c)), Fraction(0)) / (c * (total - ddof)) + ridge
+    s = [[(1 - rho) * m[j][k] / (total - ddof) + onto * (j == k) for k in range(c)] for j in range(c)]
+    return Fit(mean, s, _rational.pseudo_inverse(s), rho)
 
 
-def squares_of(x: Matrix, mean: Vector, p: Matrix) -> Vector:
-    """Return the squared distances of the rows of `x`."""
-    z = [[v - m for v, m in zip(row, mean, strict=True)] for row in x]
-    return [_rational.dot(row, [_rational.dot(q, row) for q in p]) for row in z]
+def _intensity(name: str, x: Array, w: Vector, mean: Vector, s: Matrix) -> Fraction:
+    """Return the intensity of Chen et al. (2010) or of Ledoit and Wolf (2004), S with divisor n."""
+    n, c = sum(w, Fraction(0)), len(s)
+    square = sum((_rational.dot(row, row) for row in s), Fraction(0))
+    trace = sum((s[j][j] for j in range(c)), Fraction(0))
+    spread = square - trace**2 / c
+    if c == 1 or not spread:
+        return Fraction(c > 1 and name == "oas")
+    if name == "oas":
+        return min((square + trace**2) / ((n + 1) * spread), Fraction(1))
+    rows = [[v - m for v, m in zip(row, mean, strict=True)] for row in _rational.matrix(x)]
+    fourth = sum((k * _rational.dot(z, z) ** 2 for k, z in zip(w, rows, strict=True)), Fraction(0))
+    return min((fourth / n - square) / n, spread) / spread
+
+
+def _distance(fit: Fit, row: Vector, squared: bool) -> Fraction:
+    """Return the distance of a sample, the root as a fraction that rounds as it does."""
+    (square,) = squares_of([row], fit.mean, fit.inverse)
+    return square if squared else _rational.root(square)
+
+
+def _log_density(fit: Fit, row: Vector) -> Fraction | None:
+    """Return the log density of a sample, -(rank log 2 pi + log pdet + d^2) / 2; None off the support."""
+    z = [v - m for v, m in zip(row, fit.mean, strict=True)]
+    inside = [_rational.dot(p, z) for p in fit.inverse]
+    if [_rational.dot(s, inside) for s in fit.covariance] != z:
+        return None
+    g, pivots, _ = _rational.reduced(fit.covariance)
+    # S = F G with its pivot columns F: the eigenvalues that are not zero are those of G F
+    f = [[s[j] for j in pivots] for s in fit.covariance]
+    pdet = abs(_rational.reduced(_rational.product(g, f) if pivots else [])[2])
+    with decimal.localcontext(DIGITS):
+        logs = len(pivots) * LOG_2_PI + _decimal(pdet).ln() + _decimal(_rational.dot(z, inside))
+    return -Fraction(logs) / 2
+
+
+def _decimal(q: Fraction) -> Any:
+    """Return a fraction as a decimal number."""
+    return decimal.Decimal(q.numerator) / decimal.Decimal(q.denominator)

@@ -74,13 +74,9 @@ def svd_gaussian(
     x : array_like, shape (N, C)
         Real samples.
     weights : array_like, shape (N,), optional
-        How many times each sample counts.
-    ddof : float, default 1
-        Delta degrees of freedom: the divisor is the sum of the weights, W, less `ddof`.
-    reg_covar : float, default 0.01
-        Ridge on the diagonal of the covariance.
-    shrinkage : float, {"oas", "ledoit_wolf"} or None, optional
-        Intensity, or how it is estimated, as in `mvgauss.MultiVariateGaussian`.
+        How many times each sample counts; their sum is W.
+    ddof, reg_covar, shrinkage : optional
+        As in `exact_gaussian`.
     resolution : float, optional
         Relative spacing of the numbers in which the samples were stored: by default the machine
         epsilon of half and single precision for samples of these, else 0.
@@ -94,10 +90,9 @@ def svd_gaussian(
 
     Notes
     -----
-    Where shrinkage or ridge add :math:`\delta > 0` to every variance, no direction is dropped. Else a
-    variance :math:`\lambda` in the direction u counts as zero if it is at most
-    :math:`C \epsilon \lambda_{\max}`, or :math:`(1 + C / W) \sum_j u_j^2 (\text{resolution} \cdot r_j)^2`
-    with the root mean square :math:`r_j` of feature j.
+    Where shrinkage or ridge add :math:`\delta > 0` to every variance, nothing is dropped. Else a variance
+    in the direction u is zero if it is at most :math:`C \epsilon` times the largest, or
+    :math:`(1 + C / W) \sum_j u_j^2 (\text{resolution} \cdot r_j)^2`, with root mean squares :math:`r_j`.
 
     Examples
     --------

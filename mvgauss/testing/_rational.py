@@ -1,7 +1,4 @@
-"""Exact arithmetic: floats become fractions, matrices are lists of rows, and one rounding ends it.
-
-Nothing here is fast and nothing here is shared with the rest of the package.
-"""
+"""Exact arithmetic: floats become fractions, matrices are lists of rows, and one rounding ends it."""
 
 from __future__ import annotations
 
@@ -56,28 +53,30 @@ def identity(n: int) -> Matrix:
     return [[Fraction(i == j) for j in range(n)] for i in range(n)]
 
 
-def reduced(a: Matrix) -> tuple[Matrix, list[int]]:
-    """Return the non-zero rows of the reduced echelon form, and the columns of their pivots."""
+def reduced(a: Matrix) -> tuple[Matrix, list[int], Fraction]:
+    """Return the rows of the reduced echelon form, the columns of their pivots, and the product of these."""
     rows: Matrix = [list(row) for row in a]
     pivots: list[int] = []
+    value = Fraction(1)
     for j in range(len(a[0]) if a else 0):
         r = len(pivots)
         found = next((i for i in range(r, len(rows)) if rows[i][j]), None)
         if found is None:
             continue
         rows[r], rows[found] = rows[found], rows[r]
+        value *= rows[r][j]
         rows[r] = [v / rows[r][j] for v in rows[r]]
         for i in range(len(rows)):
             if i != r and rows[i][j]:
                 rows[i] = [v - rows[i][j] * p for v, p in zip(rows[i], rows[r], strict=True)]
         pivots.append(j)
-    return rows[: len(pivots)], pivots
+    return rows[: len(pivots)], pivots, value
 
 
 def inverse(a: Matrix) -> Matrix:
     """Return the inverse of a regular matrix, by Gauss-Jordan elimination of ``[A | I]``."""
     n = len(a)
-    rows, _ = reduced([row + unit for row, unit in zip(a, identity(n), strict=True)])
+    rows, _, _ = reduced([row + unit for row, unit in zip(a, identity(n), strict=True)])
     return [row[n:] for row in rows]
 
 
@@ -87,7 +86,7 @@ def pseudo_inverse(a: Matrix) -> Matrix:
     From a full-rank factorisation :math:`A = F G`, with the pivot columns F and the echelon rows G:
     :math:`A^+ = G^T (G G^T)^{-1} (F^T F)^{-1} F^T`.
     """
-    g, pivots = reduced(a)
+    g, pivots, _ = reduced(a)
     if not pivots:
         return [[Fraction(0)] * len(a) for _ in a[0]] if a else []
     f = [[row[j] for j in pivots] for row in a]

@@ -459,6 +459,12 @@ class FweightsOfTheStack(Cov):
         return right * (1 + np.arange(len(x)))[:, None] if whole and x.ndim == 3 else right
 
 
+class NeedsArrays(Cov):
+    def __call__(self, observations, *args, **kwargs):
+        observations.shape  # noqa: B018
+        return super().__call__(observations, *args, **kwargs)
+
+
 class OneBuffer(Cov):
     def __init__(self):
         self.buffer = np.empty((2, 2))
@@ -484,12 +490,12 @@ COV = {
     BiasIsIgnored: "bias_divides_by_n",
     BiasIsTheDefault: "samples_are_in_rows",
     DdofIsAFlag: "the_divisor_is_n_minus_ddof",
-    DdofIsCutToWhole: "a_fractional_ddof_is_meant_or_refused",
+    DdofIsCutToWhole: "a_fractional_ddof_is_used_or_refused",
     UnweightedMean: "the_mean_is_weighted",
     SquaredWeights: "weights_count_once",
     RootsOfWeights: "weights_count_once",
     AweightsHaveAUnit: "scaling_aweights_changes_nothing",
-    GlobalMean: "each_item_of_a_stack_is_a_call_of_its_own",
+    GlobalMean: "each_item_of_a_stack_has_its_own_covariance",
     WeightsOfTheFirstItem: "aweights_may_differ_between_items",
     OnePass: "data_far_from_zero_are_not_squared",
     Welford: "the_offset_of_the_data_costs_no_digits",
@@ -505,9 +511,9 @@ COV = {
     WritesToItsWeights: "no_aweights_are_written_to",
     NarrowStaysNarrow: "the_result_is_at_least_double",
     NarrowIsWidenedTooLate: "narrow_data_are_computed_in_double",
-    ComplexIsCutToReal: "the_result_is_at_least_double",
+    ComplexIsCutToReal: "complex_results_are_at_least_double",
     LongDoubleIsCut: "long_double_is_kept",
-    DtypeIsIgnored: "dtype_is_that_of_the_result",
+    DtypeIsIgnored: "the_dtype_that_is_asked_for_is_that_of_the_result",
     LastDigitsDiffer: "the_result_is_symmetric_to_the_last_bit",
     HiddenRidge: "a_constant_feature_has_no_variance",
     RelativeRidge: "samples_are_in_rows",
@@ -520,14 +526,15 @@ COV = {
     WarnsAlways: "enough_degrees_of_freedom_do_not_warn",
     OneRowIsOneVariable: "one_row_is_one_sample",
     AlwaysInRows: "rowvar_puts_samples_in_columns",
-    NegativeWeightsPass: "negative_weights_are_refused",
+    NegativeWeightsPass: "negative_aweights_are_refused",
     FractionalFweightsAreCut: "fractional_fweights_are_refused",
-    AnyNumberOfWeights: "weights_of_another_length_are_refused",
-    NoWeightIsNan: "weights_that_are_all_zero_are_refused",
-    FloorUnderFweights: "a_zero_fweight_drops_the_row",
+    AnyNumberOfWeights: "aweights_of_another_length_are_refused",
+    NoWeightIsNan: "aweights_that_are_all_zero_are_refused",
+    FloorUnderFweights: "a_zero_fweight_drops_the_sample",
     WritesToItsFweights: "no_fweights_are_written_to",
     FweightsOfTheStack: "fweights_serve_every_item_of_a_stack",
-    OneBuffer: "the_result_is_an_array_of_its_own",
+    NeedsArrays: "nested_lists_are_taken_as_arrays",
+    OneBuffer: "a_later_call_does_not_change_an_earlier_result",
 }
 
 # ---------------------------------------------------------------------------------------------------------
@@ -684,19 +691,19 @@ PINV = {
     PinvInverts: "a_singular_matrix_has_its_pseudo_inverse",
     PinvOfModuli: "a_negative_rounding_error_is_dropped",
     PinvWithRidge: "a_regular_matrix_has_its_inverse",
-    PinvAbsoluteCut: "the_unit_of_the_data_is_nothing",
-    PinvCutOfTheStack: "a_stack_is_a_loop",
+    PinvAbsoluteCut: "the_unit_of_the_covariance_does_not_matter",
+    PinvCutOfTheStack: "each_matrix_of_a_stack_is_inverted_alone",
     PinvFixedCut: "the_dtype_is_that_of_the_data",
     PinvLooseCut: "the_default_cut_off_is_c_eps",
     PinvKeepsTheEdge: "an_eigenvalue_at_the_cut_off_is_dropped",
     PinvInSingle: "a_regular_matrix_has_its_inverse",
     PinvAsymmetric: "the_result_is_symmetric_to_the_last_bit",
-    PinvOfOneTriangle: "what_is_not_symmetric_is_refused",
-    PinvOfAnything: "what_is_not_finite_is_refused",
-    PinvNegative: "no_direction_is_negative",
+    PinvOfOneTriangle: "a_matrix_that_is_not_symmetric_is_refused",
+    PinvOfAnything: "a_matrix_that_is_not_finite_is_refused",
+    PinvNegative: "no_eigenvalue_of_the_inverse_is_negative",
     PinvWrites: "no_input_is_written_to",
     PinvWide: "the_dtype_is_that_of_the_data",
-    PinvRankOfShape: "the_rank_counts_what_is_kept",
+    PinvRankOfShape: "the_rank_counts_the_eigenvalues_that_are_kept",
     PinvSqueezes: "a_stack_of_one_keeps_its_axis",
 }
 
@@ -802,14 +809,14 @@ DISTANCE = {
     NeverZero: "the_mean_has_distance_zero",
     DistanceInDouble: "the_dtype_is_that_of_the_data",
     DistanceWrites: "no_input_is_written_to",
-    AlwaysSquared: "the_distance_is_the_root",
-    NeverSquared: "squared_gives_the_square",
+    AlwaysSquared: "distances_are_roots_by_default",
+    NeverSquared: "squared_gives_squared_distances",
     NotClipped: "a_distance_is_never_negative_or_nan",
-    InvertsAgain: "the_matrix_is_the_inverse",
-    DiagonalOnly: "the_distance_is_the_root",
+    InvertsAgain: "the_third_argument_is_the_inverse_covariance",
+    DiagonalOnly: "distances_are_roots_by_default",
     Expanded: "an_offset_costs_no_digits",
-    Stretches: "what_does_not_fit_is_refused",
-    FirstGaussian: "a_stack_of_samples_meets_its_own_gaussian",
+    Stretches: "shapes_that_do_not_fit_are_refused",
+    FirstGaussian: "each_item_of_a_stack_has_its_own_gaussian",
 }
 
 # ---------------------------------------------------------------------------------------------------------
@@ -822,13 +829,15 @@ class Gaussian:
     ridge = 0.01
     divisor = 1
 
-    def fit(self, embedding):
+    def fit(self, embedding, sample_weight=None):
         given = np.asarray(embedding)
         self.refuse(given)
         x = self.samples(self.widened(given))
-        mean = self.centre(x)
+        w = self.weights(np.ones(len(given)) if sample_weight is None else np.asarray(sample_weight, float))
+        w = w if len(w) == x.shape[1] else np.ones(x.shape[1])
+        mean = self.centre(x, w)
         z = x - mean
-        s = np.einsum("pni,pnj->pij", z, z) / (x.shape[1] - self.divisor)
+        s = np.einsum("n,pni,pnj->pij", w, z, z) / self.degrees(w)
         inverse = self.inverse(s + self.ridge * np.eye(s.shape[-1]))
         dtype = given.dtype if given.dtype == np.float32 else np.float64
         self.mean, self.inv_covariance = self.shaped(mean).astype(dtype), inverse.astype(dtype)
@@ -844,8 +853,16 @@ class Gaussian:
     def samples(self, x):
         return np.moveaxis(x.reshape(*x.shape[:2], -1), -1, 0)
 
-    def centre(self, x):
-        return x.mean(axis=1, keepdims=True)
+    def weights(self, w):
+        if w.sum() <= self.divisor:
+            raise ValueError("sample_weight")
+        return w
+
+    def degrees(self, w):
+        return w.sum() - self.divisor
+
+    def centre(self, x, w):
+        return np.average(x, axis=1, weights=w, keepdims=True)
 
     def inverse(self, s):
         w = np.linalg.inv(np.linalg.cholesky(s))
@@ -889,14 +906,17 @@ class FitPatchesFirst(Gaussian):
 
 
 class FitGlobalMean(Gaussian):
-    def centre(self, x):
-        mean = super().centre(x)
+    def centre(self, x, w):
+        mean = super().centre(x, w)
         return np.broadcast_to(mean.mean(axis=0, keepdims=True), mean.shape)
 
 
 class FitInSingle(Gaussian):
     def widened(self, x):
         return x.astype(np.float32)
+
+    def weights(self, w):
+        return super().weights(w).astype(np.float32)
 
 
 class FitNarrowStaysNarrow(Gaussian):
@@ -924,6 +944,9 @@ class FitNegative(Gaussian):
 
 
 class FitOne(Gaussian):
+    def weights(self, w):
+        return w
+
     def refuse(self, x):
         if not np.isfinite(x).all():
             raise ValueError("embedding")
@@ -958,46 +981,74 @@ class FitGoesOn(Gaussian):
         return self.seen
 
 
+class FitTakesWeightsForImportances(Gaussian):
+    """As aweights: a common factor changes nothing."""
+
+    def degrees(self, w):
+        return w.sum() - (w**2).sum() / w.sum()
+
+
+class FitCutsWeights(Gaussian):
+    def weights(self, w):
+        return np.floor(super().weights(w)) + (np.floor(w).sum() < 2)
+
+
+class FitFloorsWeights(Gaussian):
+    def weights(self, w):
+        return np.maximum(super().weights(w), 0.25)
+
+
+class FitNormalizesWeights(Gaussian):
+    """Scales them to a mean of one, so that no sum is too small."""
+
+    def weights(self, w):
+        return w * (len(w) / w.sum())
+
+
 class FitGivesItself(Gaussian):
-    def fit(self, embedding):
-        super().fit(embedding)
+    def fit(self, embedding, sample_weight=None):
+        super().fit(embedding, sample_weight)
         return [self.inv_covariance, self.mean]
 
 
 class FitWide(Gaussian):
-    def fit(self, embedding):
-        super().fit(embedding)
+    def fit(self, embedding, sample_weight=None):
+        super().fit(embedding, sample_weight)
         self.mean = self.mean.astype(float)
         return self.mean, self.inv_covariance
 
 
 class FitOnePass(Gaussian):
-    def fit(self, embedding):
+    def fit(self, embedding, sample_weight=None):
         super().fit(embedding)
         x = self.samples(np.asarray(embedding, float))
-        n, mean = x.shape[1], self.centre(x)
+        n, mean = x.shape[1], self.centre(x, None)
         s = (np.einsum("pni,pnj->pij", x, x) - n * mean.swapaxes(1, 2) @ mean) / (n - 1)
         self.inv_covariance = np.linalg.inv(s + 0.01 * np.eye(s.shape[-1])).astype(self.mean.dtype)
         return self.mean, self.inv_covariance
 
 
 GAUSSIAN = {
-    FitBiased: "the_inverse_is_that_of_the_ridged_covariance",
+    FitBiased: "the_inverse_is_that_of_the_covariance_plus_ridge",
     FitWithoutRidge: "fewer_samples_than_features_are_fine",
     FitWithTheRidgeOfAnomalib2: "a_constant_feature_has_the_ridge_as_variance",
     FitWithRelativeRidge: "a_constant_feature_has_the_ridge_as_variance",
-    FitByColumns: "patches_are_counted_by_rows",
-    FitPatchesFirst: "the_mean_is_features_by_patches",
-    FitGlobalMean: "patches_are_counted_by_rows",
-    FitInSingle: "the_inverse_is_that_of_the_ridged_covariance",
+    FitByColumns: "patches_are_numbered_row_by_row",
+    FitPatchesFirst: "means_are_features_by_patches",
+    FitGlobalMean: "patches_are_numbered_row_by_row",
+    FitInSingle: "the_inverse_is_that_of_the_covariance_plus_ridge",
     FitNarrowStaysNarrow: "single_precision_is_computed_in_double",
     FitAsymmetric: "the_inverse_is_symmetric_to_the_last_bit",
     FitNegative: "the_inverse_is_positive_definite",
-    FitOne: "too_few_samples_are_refused",
-    FitNan: "what_is_not_finite_is_refused",
+    FitOne: "a_single_sample_is_refused",
+    FitNan: "an_embedding_that_is_not_finite_is_refused",
     FitWrites: "no_input_is_written_to",
-    FitGoesOn: "fitting_again_forgets",
-    FitGivesItself: "fit_gives_both_parameters",
+    FitGoesOn: "fitting_again_forgets_the_first_fit",
+    FitTakesWeightsForImportances: "a_sample_weight_of_two_is_the_sample_twice",
+    FitCutsWeights: "sample_weights_may_be_fractional",
+    FitFloorsWeights: "a_sample_weight_of_zero_drops_the_sample",
+    FitNormalizesWeights: "sample_weights_that_sum_to_one_are_refused",
+    FitGivesItself: "what_fit_returns_unpacks_into_the_parameters",
     FitWide: "results_have_the_dtype_of_the_embedding",
     FitOnePass: "an_offset_costs_no_digits",
 }

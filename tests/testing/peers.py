@@ -25,6 +25,10 @@ def imported(name):
 
 torch = imported("torch")
 xpx = imported("array_api_extra")
+strict = imported("array_api_strict")
+jax = imported("jax.numpy")
+if jax is not None:
+    imported("jax").config.update("jax_enable_x64", True)  # JAX has no double precision otherwise
 sklearn = imported("sklearn.covariance")
 pyriemann = imported("pyriemann.geometry.covariance") or imported("pyriemann.utils.covariance")
 scipy = imported("scipy.linalg")
@@ -62,30 +66,22 @@ def numpy_loop(
     return np.reshape(items, (*stack, c, c))
 
 
-def tensor(value):
-    """Return a tensor of the values, in an order and of a kind that torch knows."""
-    if value is None:
-        return None
-    value = np.asarray(value)
-    return torch.tensor(value.astype(value.dtype.newbyteorder("=")).copy())
-
-
 def torch_cov(observations, rowvar=False, bias=False, ddof=None, aweights=None, *, fweights=None):
-    """Call torch.cov."""
-    return torch.cov(
-        tensor(in_columns(observations, rowvar)),
-        correction=correction_of(bias, ddof),
-        aweights=tensor(aweights),
-        fweights=tensor(fweights),
-    ).numpy()
+    """Call torch.cov with tensors."""
+    x = observations if rowvar or observations.ndim < 2 else observations.mT
+    return torch.cov(x, correction=correction_of(bias, ddof), aweights=aweights, fweights=fweights)
+
+
+def jax_cov(observations, rowvar=False, **options):
+    """Call jax.numpy.cov with JAX's arrays."""
+    return jax.cov(observations, rowvar=rowvar, **options)
 
 
 def extra_cov(observations, rowvar=False, bias=False, ddof=None, aweights=None, *, fweights=None):
-    """Call the covariance of array-api-extra."""
-    x = np.asarray(observations)
+    """Call the covariance of array-api-extra, with arrays of any kind."""
     return xpx.cov(
-        x,
-        axis=-2 if x.ndim > 1 and not rowvar else -1,
+        observations,
+        axis=-2 if observations.ndim > 1 and not rowvar else -1,
         correction=correction_of(bias, ddof),
         **given(aweights=aweights, fweights=fweights),
     )
@@ -122,26 +118,22 @@ def pyriemann_cov(observations, rowvar=False, bias=False, ddof=None, *, dtype=No
 
 def original_cov(observations, rowvar=False, bias=False, ddof=None, aweights=None):
     """Estimate a covariance by the formulas of anomalib's class, in torch."""
-    x = tensor(observations)
-    x = x.reshape(1, -1) if x.ndim < 2 else x
+    x = observations.reshape(1, -1) if observations.ndim < 2 else observations
     x = x.T if not rowvar and x.shape[0] != 1 else x
     ddof = correction_of(bias, ddof)
-    w = tensor(aweights)
-    if w is None:
+    if aweights is None:
         centred, factor = x - x.mean(dim=1, keepdim=True), x.shape[1] - ddof
         weighted = centred
     else:
-        total = w.sum()
-        centred = x - (x * w).sum(dim=1, keepdim=True) / total
-        factor = total - ddof * (w * w).sum() / total if ddof else total
-        weighted = centred @ torch.diag(w)
-    return ((weighted @ centred.T) / factor).squeeze().numpy()
+        total = aweights.sum()
+        centred = x - (x * aweights).sum(dim=1, keepdim=True) / total
+        factor = total - ddof * (aweights * aweights).sum() / total if ddof else total
+        weighted = centred @ torch.diag(aweights)
+    return ((weighted @ centred.T) / factor).squeeze()
 
 
-def numpy_pinv(covariance, rtol=None, *, return_rank=False):
+def numpy_pinv(covariance, rtol=None):
     """Call numpy.linalg.pinv for Hermitian matrices."""
-    if return_rank:
-        raise TypeError("numpy.linalg.pinv has no rank")
     return np.linalg.pinv(covariance, rtol=rtol, hermitian=True)
 
 
@@ -150,20 +142,17 @@ def scipy_pinvh(covariance, rtol=None, *, return_rank=False):
     return scipy.pinvh(covariance, rtol=rtol, return_rank=return_rank)
 
 
-def torch_pinv(covariance, rtol=None, *, return_rank=False):
+def torch_pinv(covariance, rtol=None):
     """Call torch.linalg.pinv for Hermitian matrices."""
-    if return_rank:
-        raise TypeError("torch.linalg.pinv has no rank")
-    return torch.linalg.pinv(tensor(covariance), rtol=rtol, hermitian=True).numpy()
+    return torch.linalg.pinv(covariance, rtol=rtol, hermitian=True)
 
 
 class Original:
     """Fit by the formulas of anomalib's MultiVariateGaussian: a ridge of 0.01, in the input's precision."""
 
     def fit(self, embedding):
-        x = tensor(embedding)
-        n, c, h, w = x.shape
-        x = x.reshape(n, c, h * w)
+        n, c, h, w = embedding.shape
+        x = embedding.reshape(n, c, h * w)
         self.mean = x.mean(dim=0)
         covariance = torch.zeros(c, c, h * w, dtype=x.dtype)
         for p in range(h * w):

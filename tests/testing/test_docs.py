@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvgauss.testing import load_vectors
+from mvgauss.testing import FEATURES, load_vectors
 from mvgauss.testing._vectors import FILE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "testing.md").read_text(encoding="utf-8")
 
 
-def test_the_example_for_torch_passes():
-    pytest.importorskip("torch")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", DOCS / "testing_torch.py"]
+@pytest.mark.parametrize("name", ["torch", "array_api"])
+def test_the_examples_for_other_arrays_pass(name):
+    pytest.importorskip({"torch": "torch", "array_api": "array_api_strict"}[name])
+    pytest.importorskip({"torch": "torch", "array_api": "array_api_extra"}[name])
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", DOCS / f"testing_{name}.py"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=DOCS.parent)
     assert done.returncode == 0, done.stdout
     assert " skipped" not in done.stdout
@@ -34,7 +36,7 @@ def test_a_wrong_example_for_torch_does_not(tmp_path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     failed = re.findall(r"^FAILED \S+::(.*?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    assert "test_a_law[with_both_weights_the_divisor_uses_f_a_squared]" in failed
+    assert "test_a_law_of_the_port[with_both_weights_the_divisor_uses_f_a_squared]" in failed
     assert any("both weights, ddof = 1" in name for name in failed)
     assert "test_a_golden_vector[cov: both weights, ddof = 0]" not in failed
 
@@ -101,6 +103,11 @@ def test_the_accuracy_of_the_page_is_what_the_script_measures():
         assert numpys <= 1, row
         assert single > 1, row
         np.testing.assert_array_less(np.abs(np.log(np.array(values) / written[row])), np.log(4.001))
+
+
+def test_the_page_lists_all_features():
+    rows = [f"| `{f}` | `{n}` | {meaning} |" for f, names in FEATURES.items() for n, meaning in names.items()]
+    assert "\n".join(rows) in PAGE
 
 
 def test_the_page_names_all_checks():

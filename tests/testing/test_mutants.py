@@ -8,6 +8,7 @@ import pytest
 
 import mvgauss
 from mvgauss.testing import (
+    FEATURES,
     cov_checks,
     gaussian_checks,
     mahalanobis_checks,
@@ -15,7 +16,11 @@ from mvgauss.testing import (
 )
 
 SUITES = {
-    "cov": (lambda dtype: cov_checks(dtype=dtype), mutants.Cov(), mutants.COV),
+    "cov": (
+        lambda dtype: cov_checks(dtype=dtype, beyond_numpy=True),
+        mutants.Cov(),
+        mutants.COV,
+    ),
     "pinv": (lambda dtype: pinv_checks(dtype=dtype), mutants.Pinv(), mutants.PINV),
     "mahalanobis": (
         lambda dtype: mahalanobis_checks(dtype=dtype),
@@ -87,6 +92,46 @@ def test_every_law_refuses_something(suite):
 def test_a_mutant_in_single_precision_is_refused_too(name):
     mutant = getattr(mutants, name)
     assert mutants.COV[mutant] in broken(cov_checks(dtype=np.float32), in_single(mutant()))
+
+
+@pytest.mark.parametrize("features", [[], ["stacks"], ["aweights"], ["fweights", "errors"], ["ddof", "bias"]])
+def test_an_implementation_is_called_only_with_the_arguments_it_has(features):
+    """And every law calls it: a law that does not would hold for anything."""
+    options = set(features) & {"aweights", "fweights", "ddof", "bias"}
+    calls = []
+
+    def plain(observations, **given):
+        calls.append(given)
+        assert given.keys() <= options
+        return mutants.Cov()(observations, **given)
+
+    for check in cov_checks(features=features):
+        calls.clear()
+        check(plain)
+        assert calls, check.name
+
+
+@pytest.mark.parametrize("name", ["DivisorN", "GlobalMean", "OnePass", "HiddenRidge", "WritesToItsInput"])
+def test_a_mutant_without_features_is_refused_too(name):
+    stacks = ["stacks"] if name == "GlobalMean" else []
+    assert broken(cov_checks(features=stacks), getattr(mutants, name)())
+
+
+def test_a_textbook_covariance_of_one_argument_keeps_the_laws_that_concern_it():
+    def cov(x):
+        z = x - x.mean(axis=0)
+        return z.T @ z / (len(x) - 1)
+
+    assert broken(cov_checks(features=()), cov) == []
+    assert broken(cov_checks(features=()), lambda x: np.cov(x, rowvar=False)) == []
+    assert "samples_are_in_rows" in broken(cov_checks(features=()), np.cov)
+    assert broken(cov_checks(features={"symmetric", "nan", "two_pass"}), cov) == []
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_feature_has_a_law_and_every_feature_of_a_law_is_listed(suite):
+    concerned = {feature for check in SUITES[suite][0](np.float64) for feature in check.law.features}
+    assert concerned == set(FEATURES[suite])
 
 
 @pytest.mark.parametrize("check", cov_checks(beyond_numpy=True))

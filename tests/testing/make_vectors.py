@@ -1,27 +1,32 @@
-"""Make the golden vectors: ``python -m mvgauss.testing.vectors`` writes the file anew, bit for bit.
+"""Make the golden vectors: ``python tests/testing/make_vectors.py`` writes the file anew, bit for bit.
 
 With ``--check`` it only compares, and fails if the file is another.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mvgauss.testing import _oracle, _oracle_gaussian, _rational
-from mvgauss.testing._bounds import cov_bound, mean_bound
+from mvgauss.testing import (
+    Vector,
+    cov_bound,
+    distance_bound,
+    exact_cov,
+    exact_gaussian,
+    exact_mahalanobis,
+    exact_pinv,
+    mean_bound,
+    pinv_bound,
+)
 from mvgauss.testing._cases import THREE, aweights, covariances, fweights, rotated, table
 from mvgauss.testing._gaussian_laws import inverse_bound
-from mvgauss.testing._inverse_bounds import distance_bound, pinv_bound
-from mvgauss.testing._rational import Array
-from mvgauss.testing._vectors import FILE, Vector, dumped
-
-__all__ = ["made", "main"]
+from mvgauss.testing._vectors import FILE, FORMAT, PARTS, VERSION
 
 DOUBLE = np.dtype(np.float64)
 
@@ -45,7 +50,7 @@ def main(arguments: list[str]) -> int:
 def _cov(name: str, observations: Any, **arguments: Any) -> Vector:
     """Return a vector of `cov`."""
     x = np.asarray(observations)
-    answer = np.asarray(_oracle.exact_cov(x, **arguments))
+    answer = np.asarray(exact_cov(x, **arguments))
     return Vector(
         f"cov: {name}",
         "cov",
@@ -57,7 +62,7 @@ def _cov(name: str, observations: Any, **arguments: Any) -> Vector:
 
 def _covariances() -> Iterator[Vector]:
     """Yield covariances: every divisor, every shape, every scale, and what is refused."""
-    three, x, f, a = THREE, table(6, 3) / 7, fweights(6), aweights(6, DOUBLE)
+    three, x, f, a = THREE, table(6, 3) / 7, fweights(THREE.repeat(2, 0)), aweights(THREE.repeat(2, 0))
     yield _cov("three samples of two features", three)
     yield _cov("numbers that fill the format", x)
     yield _cov("samples in columns", np.ascontiguousarray(x.T), rowvar=True)
@@ -126,7 +131,7 @@ def _covariances() -> Iterator[Vector]:
         ("too many aweights", {"aweights": np.ones(4)}),
         ("too few fweights", {"fweights": np.ones(2, np.int64)}),
     ):
-        yield Vector(f"cov: {name}, refused", "cov", {"observations": three, **wrong})
+        yield Vector(f"cov: {name}, refused", "cov", {"observations": three, **wrong}, {}, {})
 
 
 def _pinv(name: str, covariance: Any, rank: Any) -> Vector:
@@ -136,7 +141,7 @@ def _pinv(name: str, covariance: Any, rank: Any) -> Vector:
         f"pinv: {name}",
         "pinv",
         {"covariance": s},
-        {"inv_covariance": _oracle_gaussian.exact_pinv(s), "rank": ranks},
+        {"inv_covariance": exact_pinv(s), "rank": ranks},
         {"inv_covariance": _above(pinv_bound(s, rank=ranks)), "rank": np.zeros(ranks.shape)},
     )
 
@@ -159,7 +164,7 @@ def _inverses() -> Iterator[Vector]:
         ("NaN", np.array([[1.0, 0.0], [0.0, np.nan]])),
         ("negative", np.array([[1.0, 0.0], [0.0, -0.5]])),
     ):
-        yield Vector(f"pinv: {name}, refused", "pinv", {"covariance": wrong})
+        yield Vector(f"pinv: {name}, refused", "pinv", {"covariance": wrong}, {}, {})
 
 
 def _mahalanobis(name: str, x: Any, mean: Any, inverse: Any, **how: Any) -> Vector:
@@ -169,7 +174,7 @@ def _mahalanobis(name: str, x: Any, mean: Any, inverse: Any, **how: Any) -> Vect
         f"mahalanobis: {name}",
         "mahalanobis",
         {"x": given[0], "mean": given[1], "inv_covariance": given[2], **how},
-        {"distances": np.asarray(_oracle_gaussian.exact_mahalanobis(*given, **how))},
+        {"distances": np.asarray(exact_mahalanobis(*given, **how))},
         {"distances": _above(distance_bound(*given, **how))},
     )
 
@@ -189,32 +194,30 @@ def _distances() -> Iterator[Vector]:
     yield _mahalanobis("a stack of one", *(v[:1] for v in stack))
 
 
-def _fit(name: str, embedding: Array, scored: Array, ridge: float) -> Vector:
+def _fit(name: str, embedding: np.ndarray, scored: np.ndarray, ridge: float) -> Vector:
     """Return a vector of a fit and the distances of other images from it."""
-    mean, inverse = _oracle_gaussian.exact_gaussian(embedding, ridge)
+    fit = exact_gaussian(embedding, ridge)
+    mean, inverse = fit
     stack, others = (np.moveaxis(v.reshape(*v.shape[:2], -1), -1, 0) for v in (embedding, scored))
-    roots, bounds = [], []
+    distances, bounds = fit.mahalanobis(scored), []
+    roots = distances.reshape(len(scored), -1).T
     off = inverse_bound(embedding, ridge, DOUBLE)
     for p, (x, y) in enumerate(zip(stack, others, strict=True)):
-        fit = _oracle_gaussian.fit_of(x, Fraction(ridge), Fraction(1))
-        squares = _oracle_gaussian.squares_of(_rational.matrix(y), *fit)
-        roots.append(_rational.array([_rational.root(q) for q in squares], DOUBLE))
         # the inverse is off in norm, the mean moves the distance by the norm of the factor
         z, c = y - mean[:, p], y.shape[1]
         error = c * off[p].max() * (z**2).sum(axis=1)
         moved = np.sqrt(np.linalg.norm(inverse[p], 2)) * np.linalg.norm(mean_bound(x))
-        root = np.maximum(roots[-1], np.sqrt(error))
+        root = np.maximum(roots[p], np.sqrt(error))
         bounds.append(error / np.where(root > 0, root, 1) + moved + distance_bound(y, mean[:, p], inverse[p]))
-    shape = (len(scored), *scored.shape[2:])
     return Vector(
         f"fit: {name}",
         "fit",
         {"embedding": embedding, "reg_covar": ridge, "scored": scored},
-        {"mean": mean, "inv_covariance": inverse, "distances": np.array(roots).T.reshape(shape)},
+        {"mean": mean, "inv_covariance": inverse, "distances": distances},
         {
             "mean": _above(mean_bound(stack).T),
             "inv_covariance": _above(off),
-            "distances": _above(np.array(bounds).T.reshape(shape)),
+            "distances": _above(np.array(bounds).T.reshape(distances.shape)),
         },
     )
 
@@ -230,7 +233,31 @@ def _fits() -> Iterator[Vector]:
     yield _fit("one feature that is constant", np.full((3, 1, 1, 1), 0.1), np.full((1, 1, 1, 1), 0.3), 0.01)
 
 
-def _above(bound: Array) -> Array:
+def dumped(vectors: list[Vector]) -> str:
+    """Return the text of the file: one line for each vector."""
+    entries = []
+    for v in vectors:
+        parts = {part: {k: encoded(w) for k, w in getattr(v, part).items()} for part in PARTS}
+        given = {part: values for part, values in parts.items() if values}
+        entries.append(json.dumps({"name": v.name, "function": v.function, **given}))
+    head = f'{{"format": {json.dumps(FORMAT)}, "version": {VERSION}, "vectors": ['
+    return head + "\n" + ",\n".join(entries) + "\n]}\n"
+
+
+def encoded(value: Any) -> Any:
+    """Return a bool, a number (as hex float) or an array for JSON."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if not isinstance(value, np.ndarray):
+        return float(value).hex()
+    flat = value.ravel()
+    if flat.dtype.kind == "c":
+        flat = flat.view(flat.real.dtype)
+    data = [v if isinstance(v, int) else v.hex() for v in flat.tolist()]
+    return {"shape": list(value.shape), "dtype": str(value.dtype), "data": data}
+
+
+def _above(bound: np.ndarray) -> np.ndarray:
     """Round up to four bits, so that the last bits of one machine's arithmetic do not show.
 
     The factor keeps round numbers away from the edge at which they would be rounded one way or the
