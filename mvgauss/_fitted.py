@@ -5,6 +5,7 @@ A `Fitted` never changes, but that its factors, once made, are kept. New data ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
@@ -39,6 +40,8 @@ class Walk(NamedTuple):
 
 FREELY = Walk()
 
+_RATE = 0.01  #: of good images beyond the limit of a model for which none was set
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -57,7 +60,9 @@ class Fitted:
     fourth: Array | None = None  #: (P,)
     factor: Factor | None = None  #: made when first needed
     loo_distances: Array | None = None  #: (P, n), sorted leave-one-out distances, if it was calibrated
+    loo_largest: Array | None = None  #: (n,), sorted, the images' largest ones
     limit: float | None = None  #: of the largest distance of an image, if one was set
+    default_limit: float | None = None  #: the one to use else, made when first needed
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     @property
@@ -87,7 +92,8 @@ class Fitted:
     @property
     def arrays(self) -> dict[str, Array]:
         """All arrays that are kept, by name."""
-        found = {name: getattr(self, name) for name in ("mean", "third", "fourth", "loo_distances")}
+        names = ("mean", "third", "fourth", "loo_distances", "loo_largest")
+        found = {name: getattr(self, name) for name in names}
         if self.scatter is not None:
             found["rows" if self.scatter.rows else "triangle"] = self.scatter.array
         return {k: a for k, a in found.items() if a is not None} | (
@@ -197,7 +203,9 @@ class Fitted:
             regularisation=how,
             factor=None,
             loo_distances=None,
+            loo_largest=None,
             limit=None,
+            default_limit=None,
             third=higher[0],
             fourth=higher[1],
         )
@@ -205,7 +213,8 @@ class Fitted:
     def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""
         factor = self.factors(walk).kept(self.dtype)
-        return replace(self, factor=factor, scatter=None, third=None, fourth=None)
+        limit = self.limit_by_default(walk)
+        return replace(self, factor=factor, scatter=None, third=None, fourth=None, default_limit=limit)
 
     def per_patch(self, kernel: Callable[[slice], Array], out: Array, walk: Walk = FREELY) -> Array:
         """Write what a kernel makes of each block of patches."""
@@ -300,6 +309,30 @@ class Fitted:
         if self.distribution == "hotelling":
             return _distributions.hotelling_isf(probability, self.n_samples, rank) / self.to_unbiased
         return _distributions.chi2_isf(probability, rank)
+
+    def limit_by_default(self, walk: Walk = FREELY) -> float:
+        """Return the distance that some patch of a good image exceeds with a probability of about 1 %."""
+        if self.default_limit is None:
+            object.__setattr__(self, "default_limit", self._limit_by_default(walk))
+        assert self.default_limit is not None
+        return self.default_limit
+
+    def _limit_by_default(self, walk: Walk) -> float:
+        factor = self.factors(walk)
+        if self.distribution == "hotelling":
+            return math.sqrt(self.isf(_RATE / self.n_patches, factor.rank.max()))
+        law = _distributions.Shape.chi2(factor.rank)
+        n = self.sum_weights**2 / (self.sum_squared_weights or 1)
+        if self.scatter is not None and n > 1 and (self.regularisation.any or n > self.n_features + 1):
+
+            def kernel(b: slice) -> Array:
+                k, g = self.moments[b].array, _shrinkage.estimate(self.sample(b), self.regularisation)[0]
+                hat = np.matmul(k, factor[b].solve(k).swapaxes(1, 2))
+                shape = _distributions.Shape.of_new(hat, g, self.sum_weights, n, self.n_features)
+                return np.stack(shape, axis=1)
+
+            law = _distributions.Shape(*self.per_patch(kernel, np.empty((self.n_patches, 4)), walk).T)
+        return math.sqrt(law.largest_isf(_RATE))
 
     @property
     def item_bytes(self) -> int:

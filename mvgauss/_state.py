@@ -22,6 +22,7 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Array]]:
     names = ("grid", "n_samples", "sum_weights", "sum_squared_weights", "resolution", "limit")
     values = {name: getattr(fitted, name) for name in names}
     values["dtype"] = fitted.dtype.name
+    values["default_limit"] = fitted.default_limit
     values["regularisation"] = fitted.regularisation._asdict()
     values["resumable"] = fitted.scatter is not None
     return values, fitted.arrays
@@ -46,7 +47,7 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     names |= {"third", "fourth"} if resumable and how.needs_fourth else set()
     kind = next((kind for kind in (Root, Thin) if _own(kind) <= set(arrays)), None)
     names |= set() if kind is None else set(kind.__dataclass_fields__)
-    names |= {"loo_distances"} & set(arrays)
+    names |= {"loo_distances", "loo_largest"} & set(arrays)
     if set(arrays) != names or not (resumable or kind):
         _checks.refuse("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     _check_arrays(arrays, p, c, n if resumable else None, dtype)
@@ -65,11 +66,18 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         fourth=arrays.get("fourth"),
         factor=None if kind is None else kind(**{k: arrays[k] for k in kind.__dataclass_fields__}),
         loo_distances=arrays.get("loo_distances"),
-        limit=None if values["limit"] is None else _checks.number("limit", values["limit"], low=0),
+        loo_largest=arrays.get("loo_largest"),
+        limit=_limit("limit", values["limit"]),
+        default_limit=_limit("default_limit", values.get("default_limit")),
     )
     if self.grid is not None and math.prod(self.grid) != p:
         _checks.refuse("grid", f"{p} patches", f"{self.grid}")
     return self
+
+
+def _limit(name: str, value: object) -> float | None:
+    """Return a limit, or None."""
+    return None if value is None else _checks.number(name, value, low=0)
 
 
 def _own(kind: type[Factor]) -> set[str]:
@@ -83,7 +91,7 @@ def _check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype
     good = arrays["loo_distances"].shape[-1] if "loo_distances" in arrays else 0
     high = np.shape(arrays["root"])[1] if "root" in arrays and arrays["root"].ndim == 3 else 0
     least, most = {"rank": 0, "shrinkage": 0}, {"rank": c, "shrinkage": 1}
-    least |= dict.fromkeys(("fourth", "scale", "ridge", "loo_distances"), 0)
+    least |= dict.fromkeys(("fourth", "scale", "ridge", "loo_distances", "loo_largest"), 0)
     for name, shape, kind in (
         ("mean", (p, c), _DOUBLE),
         ("rows", (p, rows if n is None else n - 1, c), dtype if n is None else _DOUBLE),
@@ -98,6 +106,7 @@ def _check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype
         ("log_pdet", (p,), _DOUBLE),
         ("shrinkage", (p,), _DOUBLE),
         ("loo_distances", (p, good), dtype),
+        ("loo_largest", (good,), dtype),
     ):
         a = arrays.get(name)
         if a is None:
