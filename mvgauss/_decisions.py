@@ -9,7 +9,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _blocks, _checks, _distributions
+from mvgauss import _blocks, _checks, _distributions, _limits
 from mvgauss._checks import Array
 from mvgauss._conformal import checked_rate, conformal_p_value
 from mvgauss._params import not_fitted
@@ -122,7 +122,7 @@ class Decisions(Scoring):
         that of chi-squared, which can be far off.
         """
         fitted = self._model()
-        return fitted.limit_by_default(self._walk("factors")) if fitted.limit is None else fitted.limit
+        return _limits.by_default(fitted, self._walk("factors")) if fitted.limit is None else fitted.limit
 
     @threshold_.setter
     def threshold_(self, value: float) -> None:
@@ -256,9 +256,8 @@ class Decisions(Scoring):
         diagonal = fitted.scatter.diagonal()
         spread = np.sqrt(diagonal / n)
         rounding = 64 * n * eps * (spread + np.abs(fitted.mean))
-        same = (np.abs(total) <= n * rounding) & (
-            np.abs(squares - diagonal) <= n * rounding * (spread + rounding)
-        )
+        same = np.abs(total) <= n * rounding
+        same &= np.abs(squares - diagonal) <= n * rounding * (spread + rounding)
         if diagonal.any() and same.all():
             _checks.refuse(
                 "embedding",

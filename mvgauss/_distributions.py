@@ -97,16 +97,17 @@ class Shape(NamedTuple):
         u = 1 / np.maximum(rest, _SMALLEST)
         pairs = t2 - t1**2 / rows
         m1 = t1 * u
-        m2 = np.clip(pairs * u**4, m1**2 / c, m1**2)
+        m2 = np.clip(pairs * u**4, m1**2 / c, m1**2 * u)
         m3 = (t3 - 3 * t1 * pairs / rows - t1**3 / rows**2) * u**6 + 3 * g * w / rows * m2**2 / u
         one = np.where(m1 > 0, m1, 1)
         r2 = np.where(m1 > 0, m2 / one**2, 1)
-        s = np.clip(m3 / one**3 / r2, r2, np.sqrt(r2))
-        b = np.minimum(u / rows, s - r2)
+        b = u / (rows + u)
+        s = np.clip(m3 / one**3 / r2, r2, np.sqrt(r2) + 2 * b)
+        b = np.minimum(b, s - r2)
         k = s**2 / r2
         free = np.maximum(k - 4 * b, 0)
         a, b = np.maximum((free + np.sqrt(k * free)) / 2, _SMALLEST), np.maximum(b, _SMALLEST)
-        m1 = m1 * (1 + 1 / n)
+        m1 = m1 * (1 + 1 / n) / (1 + g * w / rows * m2 / (u * one))
         return cls(m1, m1 * np.sqrt(r2 / (a + b)), a, b)
 
     def sf(self, squared: float) -> Array:

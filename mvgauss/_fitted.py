@@ -5,7 +5,6 @@ A `Fitted` never changes, but that its factors, once made, are kept. New data ma
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
@@ -39,8 +38,6 @@ class Walk(NamedTuple):
 
 
 FREELY = Walk()
-
-_RATE = 0.01  #: of good images beyond the limit of a model for which none was set
 
 
 @dataclass(frozen=True)
@@ -213,8 +210,7 @@ class Fitted:
     def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""
         factor = self.factors(walk).kept(self.dtype)
-        limit = self.limit_by_default(walk)
-        return replace(self, factor=factor, scatter=None, third=None, fourth=None, default_limit=limit)
+        return replace(self, factor=factor, scatter=None, third=None, fourth=None)
 
     def per_patch(self, kernel: Callable[[slice], Array], out: Array, walk: Walk = FREELY) -> Array:
         """Write what a kernel makes of each block of patches."""
@@ -309,30 +305,6 @@ class Fitted:
         if self.distribution == "hotelling":
             return _distributions.hotelling_isf(probability, self.n_samples, rank) / self.to_unbiased
         return _distributions.chi2_isf(probability, rank)
-
-    def limit_by_default(self, walk: Walk = FREELY) -> float:
-        """Return the distance that some patch of a good image exceeds with a probability of about 1 %."""
-        if self.default_limit is None:
-            object.__setattr__(self, "default_limit", self._limit_by_default(walk))
-        assert self.default_limit is not None
-        return self.default_limit
-
-    def _limit_by_default(self, walk: Walk) -> float:
-        factor = self.factors(walk)
-        if self.distribution == "hotelling":
-            return math.sqrt(self.isf(_RATE / self.n_patches, factor.rank.max()))
-        law = _distributions.Shape.chi2(factor.rank)
-        n = self.sum_weights**2 / (self.sum_squared_weights or 1)
-        if self.scatter is not None and n > 1 and (self.regularisation.any or n > self.n_features + 1):
-
-            def kernel(b: slice) -> Array:
-                k, g = self.moments[b].array, _shrinkage.estimate(self.sample(b), self.regularisation)[0]
-                hat = np.matmul(k, factor[b].solve(k).swapaxes(1, 2))
-                shape = _distributions.Shape.of_new(hat, g, self.sum_weights, n, self.n_features)
-                return np.stack(shape, axis=1)
-
-            law = _distributions.Shape(*self.per_patch(kernel, np.empty((self.n_patches, 4)), walk).T)
-        return math.sqrt(law.largest_isf(_RATE))
 
     @property
     def item_bytes(self) -> int:

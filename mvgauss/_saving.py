@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _files, _state
+from mvgauss import _checks, _files, _limits, _state
 from mvgauss._fitted import Fitted
 from mvgauss._params import Parameters
 
@@ -55,7 +55,9 @@ class Saving(Parameters):
             If the file cannot be written.
         """
         if not _checks.flag("resumable", resumable):
-            fitted = self._model().without_moments(self._walk("factors"))
+            walk = self._walk("factors")
+            _limits.by_default(self._model(), walk)  # which needs the moments
+            fitted = self._model().without_moments(walk)
         else:
             fitted = self._model()
         dtype = None if self.dtype is None else np.dtype(self.dtype).name
