@@ -67,47 +67,47 @@ class Shape(NamedTuple):
         return cls(p * 1.0, p * 1.0, 1 / np.maximum(p, 1), np.full(p.shape, _SMALLEST))
 
     @classmethod
-    def of_new(cls, hat: Array, g: Array, total: float, n: float, c: int) -> Shape:
-        r"""Return the law of new samples, from K Q K^T ``(B, k, k)`` of rows K and Q the inverse covariance.
+    def of_new(cls, hat: Array, g: Array, n: float, c: int) -> Shape:
+        r"""Return the law of new samples, from K Q K^T ``(B, k, k)`` of rows K and the inverse Q.
 
-        The rows of a scatter :math:`M = K^T K` are n - 1 independent deviations with the covariance
-        :math:`\Sigma` of the samples (those of weights count as n of them). To first order what holds
-        of a new one, :math:`\operatorname{tr}(\Sigma Q)^k`, k = 1, 2, 3, is found among them, by
-        leaving out of Q one, two or three: with :math:`t_k = \operatorname{tr}(M Q)^k / (n-1)^k`, the
-        mean leverage :math:`h = g\, t_1` and :math:`u = 1/(1-h)`,
+        The scatter :math:`M = K^T K` of n samples of covariance :math:`\Sigma` is that of n - 1
+        independent deviations, and :math:`Q = (g M + \delta I)^{-1}`. Given Q, the :math:`D^2` of a new
+        sample has the cumulants :math:`m_1, 2 m_2, 8 m_3` with
+        :math:`m_k = \operatorname{tr}(\Sigma Q)^k`. Each is found among the deviations, from products
+        :math:`v_i^T Q v_j` of one, pairs and triples of different ones that are left out of Q to first
+        order: with :math:`t_k = \operatorname{tr}(M Q)^k / (n-1)^k` and :math:`u = 1/(1 - g t_1)`,
 
         .. math::
-           m_1 &= t_1 u, \quad m_2 = (t_2 - t_1^2 / (n-1))\, u^4, \
-           m_3 &= (t_3 - 3 t_1 (t_2 - t_1^2/(n-1)) / (n-1) - t_1^3/(n-1)^2)\, u^6 + 3 g\, m_2^2 / u .
+           m_1 &= t_1 u, \quad m_2 = p\, u^4, \quad p = t_2 - t_1^2 / (n-1), \\
+           m_3 &= (t_3 - 3 t_1 p / (n-1) - t_1^3/(n-1)^2)\, u^6 + 3 g\, m_2^2 / u .
 
-        Without a ridge these are :math:`C/(1-\gamma)`, :math:`C/(1-\gamma)^3` and
-        :math:`C (1+\gamma)/(1-\gamma)^5` with :math:`\gamma = C/(n-1)`: Hotelling's law with one sample
-        less. The new sample's distance from the mean multiplies by :math:`1 + 1/n`. The three
-        cumulants of :math:`D^2` are :math:`m_1`, :math:`2 m_2` and :math:`8 m_3`; the degrees of freedom
-        below are those the regularised covariance leaves over, :math:`(n-1)(1-h)`, or more if the
+        Without a ridge, and with :math:`\gamma = C/(n-1)`, these are :math:`C/(1-\gamma)`,
+        :math:`C/(1-\gamma)^3` and :math:`C (1+\gamma)/(1-\gamma)^5`, and the law is Hotelling's but for
+        terms of 1/n. To the mean, which belongs to Q without one sample, its share is added,
+        :math:`m_1 / (1 + g m_2 / (u m_1))`, and the distance of the mean from its expectation
+        multiplies by 1 + 1/n. The degrees of freedom below are :math:`(n-1)/u + 1`, or more if the
         cumulants ask for it.
         """
         rows = n - 1
-        w = total * rows / n
-        hat = hat / w
+        hat = hat / rows
         square = np.matmul(hat, hat)
         t1, t2 = np.trace(hat, axis1=1, axis2=2), np.square(hat).sum(axis=(1, 2))
         t3 = (square * hat).sum(axis=(1, 2))
-        rest = 1 - g * w * t1 / rows
-        u = 1 / np.maximum(rest, _SMALLEST)
-        pairs = t2 - t1**2 / rows
+        u = 1 / np.maximum(1 - g * t1, _SMALLEST)
+        p = t2 - t1**2 / rows
         m1 = t1 * u
-        m2 = np.clip(pairs * u**4, m1**2 / c, m1**2 * u)
-        m3 = (t3 - 3 * t1 * pairs / rows - t1**3 / rows**2) * u**6 + 3 * g * w / rows * m2**2 / u
+        m2 = np.clip(p * u**4, m1**2 / c, m1**2 * u)
+        m3 = (t3 - 3 * t1 * p / rows - t1**3 / rows**2) * u**6 + 3 * g * m2**2 / u
         one = np.where(m1 > 0, m1, 1)
         r2 = np.where(m1 > 0, m2 / one**2, 1)
         b = u / (rows + u)
         s = np.clip(m3 / one**3 / r2, r2, np.sqrt(r2) + 2 * b)
+        # the law whose second and third cumulants are these
         b = np.minimum(b, s - r2)
         k = s**2 / r2
         free = np.maximum(k - 4 * b, 0)
         a, b = np.maximum((free + np.sqrt(k * free)) / 2, _SMALLEST), np.maximum(b, _SMALLEST)
-        m1 = m1 * (1 + 1 / n) / (1 + g * w / rows * m2 / (u * one))
+        m1 = m1 * (1 + 1 / n) / (1 + g * m2 / (u * one))
         return cls(m1, m1 * np.sqrt(r2 / (a + b)), a, b)
 
     def sf(self, squared: float) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Self
@@ -9,13 +10,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _fitting
+from mvgauss import _checks, _fitting, _names
 from mvgauss._checks import Array
 from mvgauss._cov import cov
 from mvgauss._decisions import Decisions
 from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError
 from mvgauss._params import not_fitted
 from mvgauss._saving import Saving
+from mvgauss._warnings import FewSamplesWarning, PictureWarning
 
 __all__ = ["MultiVariateGaussian"]
 
@@ -183,12 +185,65 @@ class MultiVariateGaussian(Decisions, Saving):
             model is left as it was.
         TypeError
             If an argument is of the wrong kind.
+
+        Warns
+        -----
+        FewSamplesWarning
+            If there are no more samples than features, and no shrinkage.
+        PictureWarning
+            If the embedding looks like pictures: uint8, with 3 or 4 on the last axis.
         """
         with self._training():
+            names = _names.of(embedding)
             fitted = self._updated(None, embedding, sample_weight, factor=True)
             fitted.raise_if_too_few()
-            self._fitted = fitted
+            self._fitted, self._feature_names = fitted, names
+        n, c = fitted.n_samples, fitted.n_features
+        if n <= c and not fitted.regularisation.shrinkage:
+            warnings.warn(
+                f"{n} samples of {c} features, without shrinkage: new good images lie much farther away "
+                "than the fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or "
+                "'ledoit_wolf' helps, and so do fewer features",
+                FewSamplesWarning,
+                stacklevel=_checks.outside(),
+            )
         return self
+
+    def fit_predict(
+        self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Array:
+        """Fit, and tell which of the fitted images look defective, as scikit-learn's detectors do.
+
+        Fitted images lie closer to the Gaussians than new ones, so that fewer are flagged; see
+        `leave_one_out`.
+
+        Parameters
+        ----------
+        embedding : array_like, shape (N, C, *grid)
+            As in `fit`.
+        y : object, optional
+            Ignored; there for scikit-learn's pipelines.
+        sample_weight : array_like, shape (N,), optional
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of int, shape (N,)
+            As from `predict`.
+
+        Raises
+        ------
+        ValueError
+            As `fit`.
+        TypeError
+            As `fit`.
+
+        Warns
+        -----
+        DefaultThresholdWarning
+            As `decision_function`.
+        """
+        return self.fit(embedding, y, sample_weight).predict(embedding)
 
     def partial_fit(
         self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
@@ -228,7 +283,9 @@ class MultiVariateGaussian(Decisions, Saving):
         for batches, and felt only where data far from zero come one sample at a time.
         """
         with self._training():
+            names = _names.of(embedding) if self._fitted is None else self._feature_names
             self._fitted = self._updated(self._fitted, embedding, sample_weight)
+            self._feature_names = names
         return self
 
     def merge(self, other: MultiVariateGaussian) -> Self:
@@ -266,7 +323,9 @@ class MultiVariateGaussian(Decisions, Saving):
                     if wanted is not None and wanted != getattr(theirs, what):
                         _checks.refuse("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
                 self._fitted = replace(theirs.regularised(how), dtype=self._kept(theirs.dtype), factor=None)
+                self._feature_names = other._feature_names
                 return self
+            _names.check(self._feature_names, other._feature_names, type(self).__name__)
             mine.require_moments()
             for what in ("n_features", "grid"):
                 if getattr(mine, what) != getattr(theirs, what):
@@ -313,6 +372,13 @@ class MultiVariateGaussian(Decisions, Saving):
         if base is not None:
             base.require_moments()
         x = self._embedding(embedding, base)
+        if base is None and x.pictures:
+            warnings.warn(
+                f"embedding: whole numbers of shape {x.shape} look like pictures; fit what a network makes "
+                "of them",
+                PictureWarning,
+                stacklevel=_checks.outside(),
+            )
         w = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not

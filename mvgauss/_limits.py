@@ -27,14 +27,13 @@ def _of(fitted: Fitted, walk: Walk) -> float:
     if fitted.distribution == "hotelling":
         return math.sqrt(fitted.isf(_RATE / fitted.n_patches, factor.rank.max()))
     law = Shape.chi2(factor.rank)
-    # as many samples of equal weight have the same effect, see `Scoring.diagnostics`
-    n = fitted.sum_weights**2 / (fitted.sum_squared_weights or 1)
+    n = fitted.sum_weights  # a weight counts how often a sample is there
     if fitted.scatter is not None and n > 1 and (how.any or n > c + 1):
 
         def kernel(b: slice) -> Array:
             k, g = fitted.moments[b].array, _shrinkage.estimate(fitted.sample(b), how)[0]
             hat = np.matmul(k, factor[b].solve(k).swapaxes(1, 2))
-            return np.stack(Shape.of_new(hat, g, fitted.sum_weights, n, c), axis=1)
+            return np.stack(Shape.of_new(hat, g, n, c), axis=1)
 
         law = Shape(*fitted.per_patch(kernel, np.empty((fitted.n_patches, 4)), walk).T)
     return math.sqrt(law.largest_isf(_RATE))
