@@ -7,66 +7,10 @@ import sys
 import numpy as np
 import pytest
 from common import frozen
-from oracles import EPS
 
 from mvgauss import MultiVariateGaussian
 
 pytest.importorskip("sklearn")
-
-#: Each with its reason; there is no other.
-EXPLAINED = {
-    "check_sample_weight_equivalence_on_dense_data": (
-        "sample_weight is relative importance (aweights), not repetition: with ddof=1 two samples of "
-        "weight 2 are two samples, not four"
-    ),
-}
-
-
-@pytest.mark.filterwarnings(
-    "ignore:Estimator MultiVariateGaussian does not inherit from `sklearn.base.BaseEstimator`",
-    "ignore::sklearn.exceptions.SkipTestWarning",
-)
-def test_check_estimator_passes_as_it_is_but_for_what_is_explained():
-    from sklearn.utils.estimator_checks import check_estimator
-
-    results = check_estimator(MultiVariateGaussian(), expected_failed_checks=EXPLAINED, on_fail=None)
-    status = {name: {r["check_name"] for r in results if r["status"] == name} for name in ("failed", "xfail")}
-    assert not status["failed"]
-    assert status["xfail"] == set(EXPLAINED)
-    # only what needs another package is not checked
-    skipped = {r["check_name"] for r in results if r["status"] == "skipped"}
-    assert skipped <= {"check_sample_weights_pandas_series", "check_array_api_input"}
-    assert len(results) > 40
-
-
-@pytest.mark.filterwarnings(
-    "ignore:Estimator MultiVariateGaussian does not inherit from `sklearn.base.BaseEstimator`",
-    "ignore::sklearn.exceptions.SkipTestWarning",
-)
-@pytest.mark.parametrize("options", [{"reg_covar": 1.0, "ddof": 0}, {"n_jobs": 1}], ids=str)
-def test_check_estimator_passes_with_other_parameters(options):
-    from sklearn.utils.estimator_checks import check_estimator
-
-    results = check_estimator(MultiVariateGaussian(**options), expected_failed_checks=EXPLAINED, on_fail=None)
-    assert not [r["check_name"] for r in results if r["status"] == "failed"]
-
-
-@pytest.mark.parametrize("ddof", [0, 1])
-def test_weights_and_repetition_agree_where_the_divisor_is_the_weight(rng, ddof):
-    """The explanation of the expected failure: with ddof=0 whole weights repeat, with ddof=1 they do not."""
-    x, w = rng.standard_normal((9, 3)), rng.integers(0, 4, 9)
-    weighted = MultiVariateGaussian(ddof=ddof).fit(x, sample_weight=w)
-    repeated = MultiVariateGaussian(ddof=ddof).fit(np.repeat(x, w, axis=0))
-    removed = MultiVariateGaussian(ddof=ddof).fit(x[w > 0], sample_weight=w[w > 0])
-    np.testing.assert_allclose(weighted.mean, repeated.mean, rtol=1e-12)
-    np.testing.assert_allclose(weighted.covariance, removed.covariance, rtol=1e-12)
-    same = np.allclose(weighted.covariance, repeated.covariance, rtol=1e-12, atol=64 * EPS)
-    assert same == (ddof == 0)
-    if ddof == 0:
-        np.testing.assert_allclose(weighted.mahalanobis(x), repeated.mahalanobis(x), rtol=1e-11)
-    # a common factor of the weights changes nothing, as it must for relative importance
-    again = MultiVariateGaussian(ddof=ddof).fit(x, sample_weight=7.5 * w)
-    np.testing.assert_allclose(again.covariance, weighted.covariance, rtol=1e-12)
 
 
 def test_the_tables_of_scikit_learn_have_one_gaussian(rng):
@@ -97,7 +41,7 @@ def test_a_clone_has_the_parameters_and_not_the_fit(rng):
         "progress": False,
     }
     model = MultiVariateGaussian(**options).fit(x)
-    model.threshold(x, 0.5)
+    model.threshold(x, 0.5, source="training")
     copy = clone(model)
     assert copy.get_params() == options
     for attribute in ("mean", "n_features_in_", "rank", "threshold_", "nbytes"):
@@ -157,7 +101,7 @@ def test_scores_are_from_one_to_minus_one_and_margins_as_outlier_detectors_have_
 def test_a_model_is_pickled_whole(rng, protocol):
     x = frozen(rng.standard_normal((20, 3, 4)))
     model = MultiVariateGaussian(dtype=np.float32).fit(x).calibrate(x)
-    limit = model.threshold(x, 0.2)
+    limit = model.threshold(x, 0.2, source="training")
     copy = pickle.loads(pickle.dumps(model, protocol))
     assert copy.threshold_ == limit
     assert copy.get_params() == model.get_params()
@@ -181,7 +125,7 @@ def test_using_a_model_does_not_import_scikit_learn():
         "import sys, numpy as np, mvgauss\n"
         "x = np.random.default_rng(0).standard_normal((20, 3, 2))\n"
         "m = mvgauss.MultiVariateGaussian(shrinkage=0.1).fit(x).calibrate(x).partial_fit(x)\n"
-        "m.threshold(x, 0.1), m.predict(x), m.score_samples(x), m.diagnostics(), m.n_features_in_\n"
+        "m.threshold(x[:20] + 1, 0.1), m.predict(x), m.score_samples(x), m.diagnostics(), m.n_features_in_\n"
         "try:\n    mvgauss.MultiVariateGaussian().mean\nexcept ValueError as error:\n    print(error)\n"
         "print([name for name in sys.modules if name.split('.')[0] == 'sklearn'])"
     )
