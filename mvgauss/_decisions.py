@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mvgauss import _blocks, _checks, _distributions, _limits
 from mvgauss._checks import Array
 from mvgauss._conformal import checked_rate, conformal_p_value
+from mvgauss._distance import deviations
 from mvgauss._params import not_fitted
 from mvgauss._scoring import Scoring
 from mvgauss._warnings import DefaultThresholdWarning
@@ -247,11 +248,12 @@ class Decisions(Scoring):
         # what has the same mean and the same squares about it
         total, squares = np.zeros(fitted.mean.shape), np.zeros(fitted.mean.shape)
         for _, stack in x.parts():
-            z = stack.reshape(-1, *stack.shape[-2:])
-            for b in _blocks.slices(len(z), z[0].size * 8):
-                v = z[b] - fitted.mean[b, None]
-                total[b] += v.sum(axis=1)
-                squares[b] += np.square(v).sum(axis=1)
+            blocks = _blocks.flat(stack, 2, x.grid)
+            for b in _blocks.slices(x.n_patches, stack.shape[-2] * x.n_features * 8):
+                with np.errstate(all="ignore"):  # what is not finite is refused when it is scored
+                    v = deviations(blocks[b], fitted.mean[b])
+                    total[b] += v.sum(axis=1)
+                    squares[b] += np.square(v).sum(axis=1)
         n, eps = fitted.n_samples, float(np.finfo(np.float64).eps)
         diagonal = fitted.scatter.diagonal()
         spread = np.sqrt(diagonal / n)

@@ -255,3 +255,12 @@ def test_an_embedding_of_another_shape_is_refused_with_one_remedy(rng, axis, sha
     with pytest.raises(ValueError, match=hint) as caught:
         model.mahalanobis(np.zeros(shape))
     assert sum(remedy in str(caught.value) for remedy in remedies) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_held_out_images_with_numbers_that_are_not_finite_are_refused_for_that(rng, bad):
+    x = np.array(images(rng, 20))
+    model = MultiVariateGaussian().fit(x)
+    x[3, 1, 0, 1], x[5, 1, 0, 1] = bad, -bad
+    with pytest.raises(ValueError, match=r"finite numbers, got .* at index \(3, 1, 0, 1\)"):
+        model.threshold(x, 0.1)
