@@ -9,7 +9,7 @@ import re
 import sys
 from collections import defaultdict
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 #: Why a test may be skipped in every run: the message of the skip, and what the test needs.
 REASONS = {
@@ -23,12 +23,12 @@ REASONS = {
 
 def cases(file):
     """Yield the test, and the reason if it was skipped, of each case in a report."""
-    for case in ElementTree.parse(file).iter("testcase"):
+    for case in ET.parse(file).iter("testcase"):
         test = f"{case.get('classname')}::{case.get('name')}".lstrip(":")
         skipped = case.find("skipped")
         if skipped is None:
             yield test, None
-        elif skipped.get("type") == "pytest.skip":  # an expected failure is another type
+        elif skipped.get("type") != "pytest.xfail":
             message = skipped.get("message", "")
             if message == "collection skipped":  # a whole module: the text has the place and the reason
                 message = ast.literal_eval(skipped.text)[-1]
@@ -56,4 +56,4 @@ for (test, reason), where in sorted(skipped.items()):
     print(f"{test}: {reason or 'no reason'}; skipped in {', '.join(where)}{mark}")
 print(f"{len(ran)} tests and modules ran, {len({t for t, _ in skipped} - ran)} ran nowhere")
 if unexplained:
-    sys.exit(f"{len(unexplained)} skipped in every run, for a reason that {Path(__file__).name} does not state")
+    sys.exit(f"{len(unexplained)} skipped in every run, for reasons that are not stated")

@@ -25,6 +25,11 @@ class Limits(NamedTuple):
     gemm: dict[str, float]  #: flops per second of a matrix product, by dtype
 
 
+def plain_environment() -> dict[str, str]:
+    """Return the environment without settings of OpenBLAS, which may name the kernels of another machine."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
+
+
 def cpus() -> int:
     """Return the number of CPUs that this process may use, and of threads on every side."""
     try:
@@ -120,11 +125,12 @@ def _pools() -> list[str]:
     """Return the thread pools of BLAS and OpenMP, equal ones once."""
     infos: list[dict[str, Any]] = threadpool_info()
     texts = [
-        " ".join(str(i[k]) for k in ("internal_api", "version", "architecture") if i.get(k))
+        " ".join(str(i[k]) for k in ("internal_api", "version") if i.get(k))
+        + (f" with {i['architecture']} kernels" if i.get("architecture") else "")
         + f" on {i['num_threads']} threads"
         for i in infos
     ]
-    return list(dict.fromkeys(texts)) or ["none that threadpoolctl knows"]
+    return sorted(set(texts)) or ["none that threadpoolctl knows"]
 
 
 def load() -> str:

@@ -30,6 +30,8 @@ LEGEND = (
     "share of what rounding allows: 4 sqrt(n) eps times the size of a covariance, times the condition for "
     "inverses and distances (half of it, for the root), in the precision of the less precise side; "
     "benchmarks/agreement.py has the reasons. More than 1 is a failure.",
+    "beside 1 or 2 busy: in a process with so many threads that are busy in Python; against the same alone, "
+    "a ratio of 0.2 is five times slower.",
     "the original's formulas: anomalib's MultiVariateGaussian in torch, float32, a loop over patches. "
     "numpy.linalg.pinv: hermitian=True, with our cut-off rtol = C eps, as its own keeps rounding errors.",
 )
@@ -129,8 +131,8 @@ def markdown(rows: Sequence[Sequence[str]], remarks: Sequence[str], command: str
             "This page is written by the benchmark. To reproduce it, in a checkout:",
             "",
             "```sh",
-            'pip install ".[bench]"',
-            "pip install torch  # for the rows against torch; the extra leaves it out for its size",
+            "pip install . --group bench  # pip 25.1 or later",
+            "pip install torch  # for the rows against torch; the group leaves it out for its size",
             command,
             "```",
             "",

@@ -68,6 +68,8 @@ class Work:
 
 def works(quick: bool = False) -> list[Work]:
     """Return all works, at their full sizes or at small ones that only show that all runs."""
+    from benchmarks import busy  # which is made of what follows
+
     small, large = ((20, 8, 4, 4), (20, 24, 2, 2)) if quick else ((200, 100, 56, 56), (200, 550, 14, 14))
     stack = (16, 40, 8) if quick else (3136, 200, 100)
     mapped = (8, 4, 4) if quick else (100, 28, 28)
@@ -82,6 +84,7 @@ def works(quick: bool = False) -> list[Work]:
         pinvs("pinv-deficient", stack[0], stack[2], True, 5),
         mapped_fit("memmap-200", (20 if quick else 200, *mapped)),
         mapped_fit("memmap-800", (80 if quick else 800, *mapped)),
+        *busy.works(quick),
     ]
 
 

@@ -26,11 +26,12 @@ import zarr
 from distributed import Client, LocalCluster
 
 import mvgauss.dask
-from mvgauss import MultiVariateGaussian
+from mvgauss import MultiVariateGaussian, _fitting
 from mvgauss._fitted import Fitted
 from mvgauss._shrinkage import Regularisation
+from mvgauss.dask._tasks import ALONE
 
-FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+FLOAT = np.dtype(np.float32)
 STORAGE = 200e6  #: bytes per second that one worker reads, uncompressed: an assumption
 NETWORK = 1e9  #: bytes per second between two machines: an assumption
 
@@ -51,7 +52,7 @@ class Work(NamedTuple):
 
     @property
     def state(self) -> int:
-        """Return the bytes of the moments of one chunk, in double precision."""
+        """Return the bytes of the moments of one chunk of many images, in double precision."""
         c = self.n_features
         return self.chunk_patches * (c + c * (c + 1) // 2) * 8
 
@@ -94,10 +95,7 @@ def least(task: Callable[[], Any], runs: int, clock: Callable[[], float] = time.
 
 def moments_of(x: Any) -> Fitted:
     """Return what a task computes of a chunk ``(n, C, p)``."""
-    return Fitted.of_samples(
-        x.transpose(2, 0, 1), None, working=DOUBLE, dtype=FLOAT, how=Regularisation(1, 0.01),
-        walk=mvgauss.dask.ALONE,
-    )  # fmt: skip
+    return _fitting.fit(x.transpose(2, 0, 1), None, dtype=FLOAT, how=Regularisation(1, 0.01), walk=ALONE)
 
 
 class Cost(NamedTuple):
@@ -113,11 +111,11 @@ def cost(work: Work, runs: int) -> Cost:
     shape = (work.chunk_samples, work.n_features, work.chunk_patches)
     x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     state = moments_of(x)
-    assert state.mean.nbytes + state.scatter.nbytes == work.state  # type: ignore[union-attr]
+    assert state.nbytes == work.state
     return Cost(
         least(lambda: moments_of(x), runs),
-        least(lambda: state.merged(state, mvgauss.dask.ALONE), runs),
-        least(lambda: replace(state).without_moments(mvgauss.dask.ALONE), runs),
+        least(lambda: _fitting.merge(state, state, ALONE), runs),
+        least(lambda: replace(state).without_moments(ALONE), runs),
     )
 
 

@@ -1,6 +1,9 @@
 """How the documentation is built: python -m sphinx -W -b html docs docs/_build/html."""
 
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+from docutils import nodes
 
 project = "mvgauss"
 author = "The mvgauss developers"
@@ -8,6 +11,7 @@ project_copyright = author
 release = version = version_of("mvgauss")
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",
     "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -27,6 +31,13 @@ nb_output_stderr = "error"
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # no widgets here, and their scripts come from a network
 
+# pictures of the reference: drawn in the folder of these pages
+plot_working_directory = str(Path(__file__).parent)
+plot_formats = [("png", 100)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_include_source = True
+
 # reference: from the docstrings
 default_role = "py:obj"
 autodoc_typehints = "none"
@@ -42,7 +53,10 @@ html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_sidebars = {
     page: []
-    for page in ("index", "tutorial", "pictures", "faq", "benchmarks", "testing", "changes", "data/README")
+    for page in (
+        *("index", "tutorial", "pictures", "gallery", "faq", "benchmarks", "testing", "changes"),
+        "data/README",
+    )
 }
 html_theme_options = {
     "logo": {"text": "mvgauss"},
@@ -67,6 +81,21 @@ def escape_grids(app, what, name, obj, options, lines):
         lines[i] = "``".join(parts)
 
 
+def leave_out_formulas(app, doctree):
+    """Keep TeX out of the index of the search."""
+    for kind in (nodes.math, nodes.math_block):
+        for node in doctree.findall(kind):
+            node["classes"].append("no-search")
+
+
+def add_search(app, pagename, templatename, context, doctree):
+    """Keep TeX out of what the search shows of a page."""
+    if pagename == "search":
+        app.add_js_file("search.js", loading_method="defer")
+
+
 def setup(app):
-    """Tell Sphinx of the hook, which comes after numpydoc's."""
+    """Tell Sphinx of the hooks; that of docstrings comes after numpydoc's."""
     app.connect("autodoc-process-docstring", escape_grids, priority=900)
+    app.connect("doctree-read", leave_out_formulas)
+    app.connect("html-page-context", add_search)

@@ -14,17 +14,23 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from threading import get_ident
 from typing import Any
+from weakref import ref
 
 from threadpoolctl import ThreadpoolController
 
 #: Seconds after which a thread that is busy in Python hands the interpreter to one that waits. A block
 #: lets go of it at each of its steps, and by default waits 5 ms each time until it has it back.
-TURN = 1e-4
+TURN = 2e-5
 
 #: Seconds for which a fork waits for the blocks of other threads, which take some ms.
 PATIENCE = 1.0
+
+
+class _Holder:
+    """Who holds a setting; one that an interrupt loses before it has released it does so as it goes."""
 
 
 class _Setting:
@@ -32,28 +38,29 @@ class _Setting:
 
     def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any], low: float) -> None:
         self._read, self._write, self._low = read, write, low
-        self._before = self._lowered = 0.0  #: what is read outside, and while it is held; 0 if it is not
-        self._holders: set[int] = set()
+        self._before = 0.0  #: what it was, or 0 if it is not lowered
+        self._holders: set[ref[_Holder]] = set()
 
     @property
     def outside(self) -> float:
         """Return what the number is where nobody holds it."""
         return self._before or float(self._read())
 
-    def hold(self, holder: int) -> None:
-        """Lower the number; where somebody has raised it since the first holder came, that counts."""
-        self._holders.add(holder)
+    def hold(self, holder: _Holder) -> None:
+        """Lower the number for the first holder; who raises it later means it."""
+        first = not self._holders
+        self._holders.add(ref(holder, self.release))
         value = self._read()
-        if value > self._low:
+        if first and value > self._low:
             self._before = value
             self._write(self._low)
-            self._lowered = self._read()
 
-    def release(self, holder: int) -> None:
-        """Give the number back after the last holder, unless somebody else has set it meanwhile."""
-        self._holders.discard(holder)
-        if not self._holders:
-            self._give_back()
+    def release(self, holder: ref[_Holder]) -> None:
+        """Give the number back after the last holder, unless somebody else has raised it meanwhile."""
+        with _lock:
+            if self._holders <= {holder}:
+                self._give_back()
+            self._holders.discard(holder)
 
     def forget_holders(self) -> None:
         """Give the number back in a child process, where no holder is left."""
@@ -61,7 +68,7 @@ class _Setting:
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._before and self._read() == self._lowered:
+        if self._before and self._read() <= self._low:
             self._write(self._before)
         self._before = 0.0
 
@@ -91,7 +98,7 @@ def _libraries() -> list[_Setting]:
     return found
 
 
-class _Blocks:
+class _UnderWay:
     """The blocks that threads are in the midst of, which a fork waits for, and which wait for a fork.
 
     A child process has a copy of every lock but only the thread that forked. OpenBLAS takes a lock of its
@@ -99,122 +106,105 @@ class _Blocks:
     """
 
     def __init__(self) -> None:
-        self._begun: dict[int, int] = {}  #: the thread of each
+        self._begun: dict[ref[_Holder], int] = {}  #: the thread of each
         self._forking: set[int] = set()  #: threads
 
-    def hold(self, holder: int) -> None:
+    def hold(self, holder: _Holder) -> None:
         """Begin a block; one within another, which a fork may be waiting for, does not wait itself."""
-        thread = threading.get_ident()
-        _state.wait_for(lambda: not self._forking or thread in self._begun.values())
-        self._begun[holder] = thread
+        thread = get_ident()
+        _changed.wait_for(lambda: not self._forking or thread in self._begun.values())
+        self._begun[ref(holder, self.release)] = thread
 
-    def release(self, holder: int) -> None:
+    def release(self, holder: ref[_Holder]) -> None:
         """End a block."""
-        if self._begun.pop(holder, None) and self._forking:
-            _state.notify_all()
+        with _lock:
+            if self._begun.pop(holder, None) and self._forking:
+                _changed.notify_all()
 
     def before_fork(self) -> None:
         """Wait for the blocks of threads that do not fork, though not without end: one may wait for us."""
-        self._forking.add(threading.get_ident())
-        _state.wait_for(lambda: self._forking.issuperset(self._begun.values()), timeout=PATIENCE)
+        self._forking.add(get_ident())
+        _changed.wait_for(lambda: self._forking.issuperset(self._begun.values()), timeout=PATIENCE)
 
     def after_fork(self) -> None:
         """Let blocks begin again."""
-        self._forking.discard(threading.get_ident())
-        _state.notify_all()
+        self._forking.discard(get_ident())
+        _changed.notify_all()
 
 
-#: Held while any of what is below changes, and during a fork. It may be taken again by the thread that has
-#: it, as a lost `_Hold` may be collected anywhere.
-_state = threading.Condition(threading.RLock())
+#: Held while any of what follows changes, and during a fork. The thread that has it may take it again, as a
+#: lost `_Holder` may be collected anywhere. (No interrupt comes between a block and the end of its lock,
+#: as it might with a `Condition`, which is written in Python.)
+_lock = threading.RLock()
+_changed = threading.Condition(_lock)
 _interval = _Setting(sys.getswitchinterval, _write_interval, TURN)
-_blocks = _Blocks()
-_blas: list[_Setting] | None = None
+_under_way = _UnderWay()
+_found: list[_Setting] | None = None
 
 
 def _blas_settings() -> list[_Setting]:
     """Return the settings of the BLAS libraries, found once."""
-    global _blas
-    with _state:
-        if _blas is None:
-            _blas = _libraries()
-        return _blas
-
-
-class _Hold:
-    """A holder of settings; one that an interrupt loses before it has released them does so as it goes."""
-
-    def __init__(self, settings: Iterable[_Setting | _Blocks]) -> None:
-        self._settings = settings
-        with _state:
-            for setting in settings:
-                setting.hold(id(self))
-
-    def release(self) -> None:
-        """Let go of the settings."""
-        if self._settings:
-            with _state:
-                for setting in self._settings:
-                    setting.release(id(self))
-            self._settings = ()
-
-    __del__ = release
+    global _found
+    with _lock:
+        if _found is None:
+            _found = _libraries()
+        return _found
 
 
 @contextmanager
-def short_turns() -> Iterator[None]:
-    """Hold the interpreter's switch interval to at most `TURN`, whichever other threads do the same."""
-    hold = _Hold([_interval])
+def _held(settings: Iterable[_Setting | _UnderWay]) -> Iterator[None]:
+    """Hold settings."""
+    holder = _Holder()
     try:
+        with _lock:
+            for setting in settings:
+                setting.hold(holder)
         yield
     finally:
-        hold.release()
+        for setting in settings:
+            setting.release(ref(holder))
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def short_turns() -> AbstractContextManager[None]:
+    """Hold the interpreter's switch interval to at most `TURN`, whichever other threads do the same."""
+    return _held([_interval])
+
+
+def one_thread() -> AbstractContextManager[None]:
     """Hold BLAS to one thread, and the switch interval as `short_turns`, for this thread and all others.
 
     Each thread that works enters it, as with some libraries a limit is that of a thread.
     """
-    hold = _Hold([_interval, *_blas_settings()])
-    try:
-        yield
-    finally:
-        hold.release()
+    return _held([_interval, *_blas_settings()])
 
 
-@contextmanager
-def block() -> Iterator[None]:
+def block() -> AbstractContextManager[None]:
     """Be in the midst of a block: a fork by another thread waits until it ends."""
-    hold = _Hold([_blocks])
-    try:
-        yield
-    finally:
-        hold.release()
+    return _held([_under_way])
 
 
 def threads() -> int | None:
     """Return how many threads BLAS may run outside of walks, or None if no BLAS is known to have any."""
-    with _state:
+    with _lock:
         return max((int(setting.outside) for setting in _blas_settings()), default=None)
 
 
 def _before_fork() -> None:
-    _state.acquire()
-    _blocks.before_fork()
+    _lock.acquire()
+    _under_way.before_fork()
 
 
 def _in_parent() -> None:
-    _blocks.after_fork()
-    _state.release()
+    _under_way.after_fork()
+    _lock.release()
 
 
 def _in_child() -> None:
     """Give BLAS and the interpreter back what they had: the threads that held them are not here."""
-    global _state, _blocks
-    _state, _blocks = threading.Condition(threading.RLock()), _Blocks()
-    for setting in [_interval, *(_blas or [])]:
+    global _lock, _changed, _under_way
+    _lock = threading.RLock()
+    _changed, _under_way = threading.Condition(_lock), _UnderWay()
+    for setting in [_interval, *(_found or [])]:
         setting.forget_holders()
 
 

@@ -96,7 +96,7 @@ def pinv(
 
     def task(b: slice) -> None:
         block = _whitening.symmetric("covariance", blocks[b], eps)
-        w = _whitening.whiten(block, np.zeros(len(block)), rtol=limits[b])
+        w = _whitening.whiten(block, np.zeros(len(block)), rtol=limits[b], eps=eps)
         out[b], ranks[b] = _whitening.self_product(w.root), w.rank
 
     _blocks.walk_stack(task, stack, item_bytes=2 * c * c * 8)

@@ -15,9 +15,14 @@ import numpy as np
 from mvgauss import _checks
 from mvgauss._checks import Array
 
-#: How much of an array on disk is read at once. Every part is merged into the whole state, so that
-#: parts much smaller than the state would cost more to merge than to read.
+#: How much of an array that can only be indexed is read at once, about; a chunk that is longer is read
+#: as a whole as long as it is at most `LONG_CHUNK` times as much, and else as rarely as possible.
 PART_BYTES = 32 << 20
+LONG_CHUNK = 4
+
+#: Where every run is merged into all that is kept, it has as many samples as features, or so many. It
+#: then takes about the memory of what is kept, and a merge costs less than the products of the run.
+MERGED_SAMPLES = 512
 
 
 class Embedding:
@@ -89,45 +94,82 @@ class Embedding:
         """Whether this looks like pictures of three or four channels."""
         return self.dtype == np.uint8 and len(self.shape) > 2 and self.shape[-1] in (3, 4)
 
-    def parts(self) -> Iterator[tuple[slice, Array]]:
-        """Yield runs of samples, each with its stack ``(*grid, n, C)``."""
+    def parts(self, *, merged: bool = False) -> Iterator[tuple[slice, Array]]:
+        """Yield runs of samples, each with its stack ``(*grid, n, C)``; longer ones to be `merged`."""
         if not self.lazy:
             yield slice(0, self.n_samples), self.stack(self.value)
             return
-        step = max(1, PART_BYTES // (self.dtype.itemsize * math.prod(self.shape[1:])))
-        for start in range(0, self.n_samples, step):
-            part = slice(start, min(start + step, self.n_samples))
-            array = np.asarray(self.value[part])
-            if array.shape != (part.stop - part.start, *self.shape[1:]):
-                _checks.refuse(
-                    self.name,
-                    f"{part.stop - part.start} samples of shape {self.shape[1:]} from [{start}:{part.stop}]",
-                    f"shape {array.shape}",
-                )
-            yield part, self.stack(array)
+        for part in self._runs(min(self.n_features, MERGED_SAMPLES) if merged else 1):
+            yield part, self.stack(self._read(part))
 
-    def refuse_not_finite(self, part: slice, dtype: object, small: bool = False) -> NoReturn:
-        """Refuse the part that a walk found not finite, naming its first such number."""
-        _checks.finite(self.name, np.asarray(self.value[part]), part.start)
-        _checks.refuse(self.name, f"numbers whose squares {dtype} can hold", "larger ones")
+    def whole(self) -> Array:
+        """Return the stack ``(*grid, N, C)`` of all samples, in one array."""
+        if not self.lazy:
+            return self.stack(self.value)
+        result = None
+        for part, stack in self.parts():
+            if result is None:
+                result = self.stack(np.empty(self.shape, np.result_type(self.dtype, stack.dtype)))
+            np.copyto(result[..., part, :], stack)
+        assert result is not None
+        return result
+
+    def samples(self, patches: Array) -> Array:
+        """Return all samples ``(k, N, C)`` of the patches of these flat indices ``(k,)``."""
+        index = np.unravel_index(patches, self.grid or (1,))
+        result = None
+        for part, stack in self.parts():
+            if result is None:
+                shape = (len(patches), self.n_samples, self.n_features)
+                result = np.empty(shape, np.result_type(self.dtype, stack.dtype))
+            np.copyto(result[:, part], (stack if self.grid else stack[None])[index])
+        assert result is not None
+        return result
+
+    def refuse_not_finite(self, part: slice, stack: Array, *, small: bool = False) -> NoReturn:
+        """Refuse the part that a walk found out of range, naming its first NaN or infinity."""
+        self.refuse_if_not_finite(part, stack)
+        what, got = ("differences", "smaller ones") if small else ("numbers", "larger ones")
+        _checks.refuse(self.name, f"{what} whose squares float64 can hold", got)
 
     def refuse_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""
         samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
         _checks.finite(self.name, samples, part.start)
 
-    def whole(self) -> Array:
-        if not self.lazy:
-            return self.stack(self.value)
-        return self.stack(np.concatenate([np.asarray(self.value[p]) for p, _ in self.parts()]))
-
-    def samples(self, patches: Array) -> Array:
-        w = self.whole()
-        return w.reshape(-1, *w.shape[-2:])[patches]
-
     def stack(self, array: Array) -> Array:
         """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""
         return np.moveaxis(np.moveaxis(array, self.axis, -1), 0, -2)
+
+    def _runs(self, least: int) -> Iterator[slice]:
+        """Yield what is read at once, at least so many samples: whole chunks, or shares of a long one."""
+        size = int(self.dtype.itemsize) * math.prod(self.shape[1:])
+        step = min(max(1, PART_BYTES // size, least), self.n_samples)
+        chunks = getattr(self.value, "chunks", None)
+        if not (isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int)):
+            chunks = (1,)  # contiguous, or of many lengths, as those of Dask
+        chunk = max(1, min(chunks[0], self.n_samples))
+        whole = chunk * max(1, step // chunk)
+        if whole * size <= LONG_CHUNK * PART_BYTES:
+            step = whole
+        for first in range(0, self.n_samples, whole):
+            end = min(first + whole, self.n_samples)
+            for start in range(first, end, step):
+                yield slice(start, min(start + step, end))
+
+    def _read(self, part: slice) -> Array:
+        """Read a run of samples, which is checked as an array is."""
+        value = self.value[part]
+        if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+            _checks.refuse(self.name, "an array of real numbers", "dtype object", TypeError)
+        array = _checks.array(self.name, value)
+        if array.shape != (part.stop - part.start, *self.shape[1:]):
+            _checks.refuse(
+                self.name,
+                f"{part.stop - part.start} samples of shape {self.shape[1:]} from [{part.start}:{part.stop}]",
+                f"shape {array.shape}",
+            )
+        return array
 
 
 def _indexable(value: object) -> bool:

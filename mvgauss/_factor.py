@@ -17,6 +17,7 @@ double.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -86,7 +87,8 @@ class Factor:
         if some.size:
             rest, largest = self[some].outside(z[some])
             size = np.maximum(np.linalg.norm(z[some], axis=2), largest[:, None])
-            result[some] = rest > math.sqrt(c * self._eps) * size
+            eps = float(np.finfo(self.dtype).eps)
+            result[some] = rest > math.sqrt(c * eps) * size
         return result
 
     def kept(self, dtype: np.dtype[Any]) -> Self:
@@ -94,7 +96,8 @@ class Factor:
         raise NotImplementedError
 
     @property
-    def _eps(self) -> float:
+    def dtype(self) -> np.dtype[Any]:
+        """What is kept of the factors themselves."""
         raise NotImplementedError
 
 
@@ -118,8 +121,8 @@ class Root(Factor):
         return self
 
     @property
-    def _eps(self) -> float:
-        return float(np.finfo(self.root.dtype).eps)
+    def dtype(self) -> np.dtype[Any]:
+        return self.root.dtype
 
     @property
     def _double(self) -> Array:
@@ -189,8 +192,8 @@ class Thin(Factor):
         return replace(self, rows=self.rows.astype(dtype))
 
     @property
-    def _eps(self) -> float:
-        return float(np.finfo(self.small.dtype).eps)
+    def dtype(self) -> np.dtype[Any]:
+        return self.small.dtype
 
     @property
     def _double(self) -> tuple[Array, Array, Array]:
@@ -255,3 +258,12 @@ class Thin(Factor):
             largest = np.maximum(self.ridge, 1 / length.min(axis=1, initial=np.inf) ** 2)
             smallest = self.ridge if n < c else 1 / length[:, 0] ** 2
             return np.where(self.rank == c, largest / smallest, np.inf)
+
+
+def of_arrays(arrays: Mapping[str, Array]) -> Factor | None:
+    """Return the factors of which these are the arrays, if they are those of any."""
+    for kind in (Root, Thin):
+        names = [f.name for f in fields(kind)]
+        if set(names) <= set(arrays):
+            return kind(**{name: arrays[name] for name in names})
+    return None

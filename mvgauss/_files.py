@@ -208,7 +208,7 @@ def _arrays(archive: zipfile.ZipFile, members: Any, size: int) -> dict[str, Arra
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Array:
-    """Read one `.npy` array of at most so many bytes; reading to its end checks its sum."""
+    """Read one `.npy` array of at most so many bytes; `zipfile` checks its sum with the last of them."""
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"the member {info.filename!r} is compressed")
     with archive.open(info) as member:
@@ -228,8 +228,6 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Array:
             if not count:
                 raise ValueError(f"the member {info.filename!r} ends too early")
             rest = rest[count:]
-        if member.read(1):
-            raise ValueError(f"the member {info.filename!r} goes on")
     return array
 
 

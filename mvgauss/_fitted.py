@@ -15,11 +15,10 @@ from mvgauss import _blocks, _checks, _distributions, _shrinkage
 from mvgauss._checks import Array
 from mvgauss._distance import deviations
 from mvgauss._distributions import Distribution
-from mvgauss._factor import Factor, Root
+from mvgauss._factor import Factor
 from mvgauss._locks import Lock
 from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
-from mvgauss._whitening import of_inverse
 
 
 class OutOfRangeError(ArithmeticError):
@@ -97,6 +96,20 @@ class Fitted:
             {} if self.factor is None else self.factor.arrays()
         )
 
+    def with_arrays(self, arrays: dict[str, Array], grid: tuple[int, ...]) -> Self:
+        """Return the same model of other patches, whose arrays have the same names."""
+        s, f = self.scatter, self.factor
+        return replace(
+            self,
+            grid=grid,
+            mean=arrays["mean"],
+            scatter=s and Scatter(arrays["rows" if s.rows else "triangle"], s.n_features),
+            third=arrays.get("third"),
+            fourth=arrays.get("fourth"),
+            factor=f and replace(f, **{name: arrays[name] for name in f.arrays()}),
+            loo_distances=arrays.get("loo_distances"),
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays that are kept."""
@@ -107,28 +120,6 @@ class Fitted:
         """Whether a sample has another weight than 1."""
         n = self.n_samples
         return self.sum_squared_weights - 2 * self.sum_weights + n > 1e-9 * n
-
-    @classmethod
-    def identity(cls, n_features: int, n_patches: int, dtype: np.dtype[Any]) -> Self:
-        """Return Gaussians of mean zero and identity covariance."""
-        eye = np.broadcast_to(np.eye(n_features, dtype=dtype), (n_patches, n_features, n_features))
-        p = n_patches
-        factor = Root(np.full(p, n_features), np.zeros(p), np.zeros(p), eye)
-        return cls(None, dtype, np.zeros((n_patches, n_features)), factor=factor)
-
-    @classmethod
-    def from_inverse(cls, mean: Array, inverse: Array, dtype: np.dtype[Any]) -> Self:
-        """Return Gaussians of given means ``(P, C)`` and inverse covariances ``(P, C, C)``."""
-        p, c = mean.shape
-        factor = Root.empty(p, c, c, dtype)
-        eps = _checks.precision(inverse.dtype)
-
-        def task(b: slice) -> None:
-            w = of_inverse(inverse[b], eps)
-            factor[b] = Root.of(w, np.zeros(len(w.rank)))
-
-        _blocks.walk_stack(task, (p,), item_bytes=4 * c * c * 8)
-        return cls(None, dtype, mean.astype(np.float64), factor=factor)
 
     def sample(self, b: slice) -> Sample:
         """Return the moments of a block."""

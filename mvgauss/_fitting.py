@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mvgauss import _blocks
+from mvgauss import _blocks, _checks
 from mvgauss._checks import Array
+from mvgauss._factor import Root
 from mvgauss._fitted import FREELY, Fitted, OutOfRangeError, TooSmallError, Walk, least_patches
 from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
+from mvgauss._whitening import of_inverse
 
 #: Below, the squares of deviations lose digits to the end of the range.
 _TINY = 1e-290
@@ -81,6 +83,35 @@ def merge(one: Fitted, other: Fitted, walk: Walk = FREELY) -> Fitted:
 
     new.walk(task, new.item_bytes, walk)
     return new
+
+
+def identity(n_features: int, n_patches: int, dtype: np.dtype[Any]) -> Fitted:
+    """Return Gaussians of mean zero and identity covariance."""
+    eye = np.broadcast_to(np.eye(n_features, dtype=dtype), (n_patches, n_features, n_features))
+    p = n_patches
+    factor = Root(np.full(p, n_features), np.zeros(p), np.zeros(p), eye)
+    return Fitted(None, dtype, np.zeros((n_patches, n_features)), factor=factor)
+
+
+def from_inverse(mean: Array, inverse: Array, dtype: np.dtype[Any]) -> Fitted:
+    """Return Gaussians of given means ``(P, C)`` and inverse covariances ``(P, C, C)``."""
+    p, c = mean.shape
+    factor = Root.empty(p, c, c, dtype)
+    eps = _checks.precision(inverse.dtype)
+
+    def task(b: slice) -> None:
+        w = of_inverse(inverse[b], eps)
+        factor[b] = Root.of(w, np.zeros(len(w.rank)))
+
+    _blocks.walk_stack(task, (p,), item_bytes=4 * c * c * 8)
+    return Fitted(None, dtype, mean.astype(np.float64), factor=factor)
+
+
+def like(n_samples: int, n_features: int, how: Regularisation, dtype: np.dtype[Any]) -> Fitted:
+    """Return the parameters of so many samples at no patch: all but the number of patches of any."""
+    new = _empty((0,), n_features, how, dtype, n_samples=n_samples)
+    assert new.scatter is not None
+    return replace(new, factor=new.scatter.empty_factor(how.any, dtype)).without_moments()
 
 
 def _empty(grid: tuple[int, ...], c: int, how: Regularisation, dtype: np.dtype[Any], **counts: Any) -> Fitted:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from mvgauss._blas import one_thread
 from mvgauss._checks import Array
+from mvgauss._fitted import Fitted
 
 #: How many multiplications a card may spend on condition numbers; with more it looks at some patches.
 WORK = 10**8
@@ -67,7 +69,7 @@ def text(model: object) -> str:
     return f"{type(model).__name__}({', '.join(given)})"
 
 
-def card(model: object, fitted: Any) -> str:
+def card(model: object, fitted: Fitted | None) -> str:
     """Return the HTML of a model: its parameters, and what was fitted with a map of it."""
     if fitted is None:
         sizes = (getattr(model, "n_features", None), getattr(model, "n_patches", None))
@@ -102,7 +104,7 @@ def _written(name: str, value: Any) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def _facts(model: object, fitted: Any) -> Iterator[tuple[str, str]]:
+def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
     """Yield names and values."""
     n, c, p, how = fitted.n_samples, fitted.n_features, fitted.n_patches, fitted.regularisation
     if not n:
@@ -153,16 +155,18 @@ def _facts(model: object, fitted: Any) -> Iterator[tuple[str, str]]:
         yield "fitted with", ", ".join(f"{k}={v!r}" for k, v in how._asdict().items())
 
 
-def _condition(fitted: Any) -> str:
+def _condition(fitted: Fitted) -> str:
     """Return the condition numbers that `diagnostics` gives: of all patches, or of some if they are large."""
     # a factor of n < C samples works on matrices of that size
+    assert fitted.factor is not None
     side = min(fitted.n_features, 2 * fitted.n_samples or math.inf)
     count = int(WORK / side**3)
     if not count:
         return "see diagnostics()"
     total = fitted.n_patches
     every = math.ceil(total / count)
-    values = fitted.factor[::every].condition()
+    with one_thread():
+        values = fitted.factor[::every].condition()
     finite = values[np.isfinite(values)]
     infinite = np.count_nonzero(fitted.factor.rank < fitted.n_features)
     words = []
@@ -174,7 +178,7 @@ def _condition(fitted: Any) -> str:
     return "; ".join(words)
 
 
-def _deviations(fitted: Any) -> tuple[Array | None, str]:
+def _deviations(fitted: Fitted) -> tuple[Array | None, str]:
     """Return a typical standard deviation of the features of each patch, and what it is."""
     trace, factor = fitted.trace(), fitted.factor
     if trace is not None:
@@ -191,7 +195,7 @@ def _is_constant(values: Array) -> bool:
     return bool(np.ptp(values) <= 1e-6 * abs(values[0]))
 
 
-def _figure(fitted: Any) -> str:
+def _figure(fitted: Fitted) -> str:
     """Return the map of the standard deviations over the grid, with its scale and caption."""
     values, _ = _deviations(fitted)
     if values is None or not np.isfinite(values).all() or _is_constant(values):

@@ -71,6 +71,8 @@ def _few(
         whole = Sample.of(block, weights, fourth=True)
         third, fourth = whole.third, whole.fourth
     sample = Sample(fitted.sum_weights, own, rows_of(z, fitted.sum_weights, weights), third, fourth)
+    if not np.isfinite(sample.scatter.diagonal()).all():
+        raise OutOfRangeError
     squared, lost = of_few(sample, z.swapaxes(0, 1), fitted.noise(sample), others)
     return squared, lost, (own - mean) * fitted.sum_weights
 

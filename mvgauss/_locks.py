@@ -30,7 +30,8 @@ class Lock:
             self._renew()
         if self._owner == threading.get_ident():
             raise RuntimeError(
-                "embedding: expected an array that can be read alone, got one that calls back into the model"
+                "this model is being changed: expected that call to end before the next one, got one from "
+                "within it; an embedding that is read part by part may not fit the same model"
             )
         self._lock.acquire()
         self._owner = threading.get_ident()

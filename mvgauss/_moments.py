@@ -248,7 +248,8 @@ def checked(
         w = w * a
         if not w.any(axis=-1).all():
             _checks.refuse("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
-    return x, [w, w * a], result
+    with np.errstate(over="ignore", under="ignore"):  # `cov` scales them, `Moments` refuses them
+        return x, [w, w * a], result
 
 
 def delta_degrees(bias: bool, ddof: float | None) -> float:

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _html, _names
+from mvgauss import _checks, _fitting, _html, _names
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted, Walk
@@ -170,7 +170,7 @@ class Parameters:
             raise not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
         c = _checks.integer("n_features", self.n_features, low=1)
         p = _checks.integer("n_patches", self.n_patches, low=1)
-        return Fitted.identity(c, p, self._kept(np.dtype(np.float32)))
+        return _fitting.identity(c, p, self._kept(np.dtype(np.float32)))
 
     def _kept(self, given: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype to keep results of such data in."""

@@ -10,8 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _files, _limits, _names, _state
-from mvgauss._fitted import Fitted
+from mvgauss import _checks, _files, _fitting, _limits, _names, _state
 from mvgauss._params import Parameters
 
 
@@ -146,5 +145,5 @@ class Saving(Parameters):
             _checks.refuse("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
         _checks.finite("mean", mu)
         self = cls().set_params(feature_axis=feature_axis, dtype=dtype)
-        self._fitted = Fitted.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
+        self._fitted = _fitting.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
         return self

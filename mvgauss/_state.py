@@ -50,7 +50,7 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     names |= {"loo_distances", "loo_largest"} & set(arrays)
     if set(arrays) != names or not (resumable or kind):
         _checks.refuse("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
-    _check_arrays(arrays, p, c, n if resumable else None, dtype)
+    check_arrays(arrays, p, c, n if resumable else None, dtype)
     grid = values["grid"]
     self = Fitted(
         grid=None if grid is None else tuple(_checks.integer("grid", g, low=1) for g in grid),
@@ -85,7 +85,7 @@ def _own(kind: type[Factor]) -> set[str]:
     return set(kind.__dataclass_fields__) - set(Factor.__dataclass_fields__)
 
 
-def _check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
+def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
     """Refuse arrays of other shapes or kinds, and values that cannot be."""
     rows = arrays["rows"].shape[1] if "rows" in arrays and arrays["rows"].ndim == 3 else 0
     good = arrays["loo_distances"].shape[-1] if "loo_distances" in arrays else 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mvgauss._checks import Array
 
 #: Triangles of up to this size are inverted column by column, for the whole stack at once.
-_SMALL = 12
+_SMALL = 16
 
 #: The least part of a variance that other features may leave unexplained for a Cholesky factor of a
 #: product to be as good as one of the rows: errors grow with its inverse there, with the root of it here.
@@ -73,30 +75,44 @@ def cholesky(s: Array) -> Array:
 def invert_lower(lower: Array) -> Array:
     """Return the inverses of lower triangles ``(B, C, C)``, zero above the diagonal.
 
-    By halves: the inverse of [[A, 0], [B, D]] is [[A^-1, 0], [-D^-1 B A^-1, D^-1]].
+    By halves: the inverse of [[A, 0], [B, D]] is [[A^-1, 0], [-D^-1 B A^-1, D^-1]]. All blocks of one size
+    are taken together, from small ones on the diagonal up; an identity fills the triangles up to a power of
+    two of these.
     """
+    b, c, _ = lower.shape
+    count = 1 << max(0, math.ceil(math.log2(max(1, c) / _SMALL)))
+    size = -(-c // count)
+    full = size * count
+    if full > c:
+        filled = np.zeros((b, full, full))
+        filled[:, :c, :c] = lower
+        i = np.arange(c, full)
+        filled[:, i, i] = 1
+        lower = filled
     out = np.zeros(lower.shape)
-    _invert_into(lower, out)
-    return out
+    _diagonal(out, size)[...] = _invert_small(_diagonal(lower, size))
+    while size < full:
+        a, d = _diagonal(out, size)[:, 0::2], _diagonal(out, size)[:, 1::2]
+        below = np.matmul(d, _diagonal(lower[:, size:], size)[:, 0::2])
+        _diagonal(out[:, size:], size)[:, 0::2] = np.matmul(np.negative(below, out=below), a)
+        size *= 2
+    return out[:, :c, :c]
 
 
-def _invert_into(lower: Array, out: Array) -> None:
-    c = lower.shape[-1]
-    if c <= _SMALL:
-        _invert_small(lower, out)
-        return
-    h = c // 2
-    _invert_into(lower[:, :h, :h], out[:, :h, :h])
-    _invert_into(lower[:, h:, h:], out[:, h:, h:])
-    np.matmul(np.matmul(-out[:, h:, h:], lower[:, h:, :h]), out[:, :h, :h], out=out[:, h:, :h])
+def _diagonal(a: Array, size: int) -> Array:
+    """View the blocks ``(B, k, size, size)`` on the diagonal of ``(B, rows, C)``, as many as there are."""
+    rows, columns = a.strides[1:]
+    shape = (len(a), min(a.shape[1:]) // size, size, size)
+    strides = (a.strides[0], size * (rows + columns), rows, columns)
+    return np.lib.stride_tricks.as_strided(a, shape, strides)
 
 
-def _invert_small(lower: Array, out: Array) -> None:
+def _invert_small(lower: Array) -> Array:
     """Do the same by forward substitution, the stack last, so that each step is one long operation."""
-    a = np.ascontiguousarray(np.moveaxis(lower, 0, -1))
+    a = np.ascontiguousarray(np.moveaxis(lower, (2, 3), (0, 1)))
     g = np.zeros(a.shape)
     for i in range(len(a)):
         g[i, i] = 1 / a[i, i]
         if i:
-            g[i, :i] = np.einsum("kb,kjb->jb", a[i, :i], g[:i, :i]) * -g[i, i]
-    out[...] = np.moveaxis(g, -1, 0)
+            g[i, :i] = np.einsum("k...,kj...->j...", a[i, :i], g[:i, :i]) * -g[i, i]
+    return np.moveaxis(g, (0, 1), (2, 3))

@@ -24,6 +24,9 @@ _MARGIN = 3.0
 #: errors by this factor; without such a gap they are what was given.
 _GAP = 8.0
 
+#: The precision of inverses from which on a few small eigenvalues are taken for what they are.
+_COARSE = 1e-4
+
 
 class Whitening(NamedTuple):
     """A block of whitening matrices, and what was decided with them."""
@@ -39,6 +42,7 @@ def whiten(
     noise: Array | None = None,
     rtol: Array | None = None,
     rows: Array | None = None,
+    eps: float = _EPS,
 ) -> Whitening:
     r"""Factor a block of covariances.
 
@@ -57,6 +61,8 @@ def whiten(
         :math:`C \epsilon`.
     rows : ndarray, shape (B, n, C), optional
         Rows K with K^T K = S less the floor, to decide by where their product has lost digits.
+    eps : float
+        The precision that S was rounded to: what negative eigenvalues may be rounding.
 
     Notes
     -----
@@ -77,6 +83,7 @@ def whiten(
             None if noise is None else np.ldexp(noise, -2 * half[:, None]),
             rtol,
             None if rows is None else np.ldexp(rows, -square),
+            eps,
         )
         return Whitening(
             np.ldexp(scaled.root, -square), scaled.rank, scaled.log_pdet + scaled.rank * half * math.log(4)
@@ -105,7 +112,7 @@ def whiten(
         )
     elif rest.size:
         values, vectors = np.linalg.eigh(s[rest])
-        limit = cut[rest, None] * largest("covariance", values, rest, _EPS)
+        limit = cut[rest, None] * largest("covariance", values, rest, eps)
         if noise is not None:
             limit = np.maximum(limit, np.matmul(noise[rest, None], vectors**2)[:, 0])
         known = floor[rest, None] > 0
@@ -139,15 +146,15 @@ def whiten_rows(k: Array, floor: Array, noise: Array | None) -> Whitening:
 def of_inverse(p: Array, eps: float) -> Whitening:
     r"""Factor a block of inverse covariances that were rounded to precision `eps`, at their word.
 
-    A small eigenvalue is a direction of large variance. What rounding may have made of zero is at most
-    about :math:`\epsilon \max_i \lVert P_i \rVert` (the norm of a symmetric matrix of independent
-    errors is at most about twice that of its longest row). Eigenvalues below count as zero if a gap
-    parts them from the others, as in the pseudo-inverse of a singular matrix; without a gap they
-    continue the others, and count as what they are, or as a small part of the rounding where they are
-    no longer positive.
+    A small eigenvalue is a direction of large variance. Rounding moves eigenvalues by at most about
+    :math:`\epsilon \max_i \lVert P_i \rVert` (the norm of a symmetric matrix of independent errors is
+    at most about twice that of its longest row). Those below may have been zero, as in the pseudo-inverse of
+    a singular matrix, if a gap parts them from the others; see `_zero`. Without one they continue the
+    others. What counts is what it is, or a small part of the rounding where it is no longer positive.
     """
     p = symmetric("inv_covariance", p, eps)
-    rounding = max(eps, p.shape[-1] * _EPS) * np.sqrt(np.square(p).sum(axis=2).max(axis=1))
+    longest = np.sqrt(np.square(p).sum(axis=2).max(axis=1))
+    rounding = max(eps, p.shape[-1] * _EPS) * longest
     with np.errstate(all="ignore"):
         lower = _triangular.cholesky(p)
         least = 1 / np.square(_triangular.invert_lower(lower)).sum(axis=(1, 2))
@@ -158,14 +165,34 @@ def of_inverse(p: Array, eps: float) -> Whitening:
     if rest.size:
         values, vectors = np.linalg.eigh(p[rest])
         largest("inv_covariance", values, rest, eps)
-        error = rounding[rest, None]
-        above = np.where(values > error, values, np.inf).min(axis=1, keepdims=True)
-        keep = (values > error) | ((above < _GAP * error) & (error > 0))
-        values = np.where(keep, np.maximum(values, error / 64), 0)
+        keep = ~_zero(p[rest], values, vectors, eps, rounding[rest, None])
+        values = np.where(keep, np.maximum(values, rounding[rest, None] / 64), 0)
         rank[rest] = keep.sum(axis=1)
         log_pdet[rest] = -np.log(np.where(keep, values, 1)).sum(axis=1)
         root[rest] = np.sqrt(values)[:, :, None] * vectors.swapaxes(1, 2)
     return Whitening(root, rank, log_pdet)
+
+
+def _zero(p: Array, values: Array, vectors: Array, eps: float, rounding: Array) -> Array:
+    r"""Return which eigenvalues of rounded inverses ``(B, C, C)`` were zero before they were rounded.
+
+    An eigenvalue that a gap parts from the larger ones moves by :math:`u^T E u`, of standard deviation
+    :math:`\sigma^2 = 2 \sum_{ij} u_i^2 u_j^2 \epsilon^2 P_{ij}^2 / 12`, and by the square of the rounding
+    over the gap; m of them by up to :math:`2 \sqrt m \sigma`. Half precision leaves it open whether a few
+    directions are of infinite or only of large variance: there they are of large variance.
+    """
+    c = values.shape[1]
+    small = values <= rounding
+    count = small.sum(axis=1, keepdims=True)
+    above = np.where(small, np.inf, values).min(axis=1, keepdims=True)
+    u = vectors**2
+    spread = eps * np.sqrt((u * np.matmul(p**2, u)).sum(axis=1) / 6)
+    exact = c * _EPS * rounding / eps  # as of a row of zeros
+    moved = 4 * np.sqrt(count) * spread + rounding**2 / above + exact
+    zero = small & (above >= _GAP * rounding) & (values <= moved)
+    if eps > _COARSE:
+        zero &= (8 * count > c) | (np.abs(values) <= exact)
+    return np.asarray(zero)
 
 
 def _of_eigen(values: Array, vectors: Array, keep: Array) -> Whitening:

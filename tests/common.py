@@ -1,11 +1,18 @@
-"""Inputs for the tests: read-only arrays, samples of all sizes, the layouts that arrays come in."""
+"""Inputs for the tests, answers of other packages, and what beside `mvgauss.testing` bounds errors."""
 
 import contextlib
+import math
+import warnings
 
 import numpy as np
+import scipy.linalg
 from hypothesis import strategies as st
 
 import mvgauss._blocks as blocks
+from mvgauss.testing import svd_gaussian
+
+EPS = float(np.finfo(np.float64).eps)
+SINGLE = float(np.finfo(np.float32).eps)
 
 STACKS = [(), (1,), (3,), (2, 1), (2, 3)]
 SCALES = [1e-6, 1e-3, 1.0, 1e3, 1e6]
@@ -109,3 +116,109 @@ LAYOUTS = [
     "unaligned",
     "memory map",
 ]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# answers of other packages
+
+
+def numpy_cov(x, *, rowvar=False, aweights=None, fweights=None, **options):
+    """Loop `numpy.cov` over a stack; never lose an axis. Weights broadcast to the stack."""
+    x = np.asarray(x) if rowvar else np.swapaxes(x, -1, -2)
+    stack, (c, n) = x.shape[:-2], x.shape[-2:]
+    kinds = {"aweights": aweights, "fweights": fweights}
+    given = {k: np.broadcast_to(w, (*stack, n)) for k, w in kinds.items() if w is not None}
+    out = [
+        np.atleast_2d(np.cov(x[i], **{k: w[i] for k, w in given.items()}, **options))
+        for i in np.ndindex(stack)
+    ]
+    return np.array(out).reshape(*stack, c, c)
+
+
+def pinvh(s, rtol=None):
+    """Loop `scipy.linalg.pinvh` over a stack; return inverses and ranks."""
+    s = np.asarray(s, np.float64)
+    stack, c = s.shape[:-2], s.shape[-1]
+    cut = np.broadcast_to(c * EPS if rtol is None else rtol, stack)
+    out = [scipy.linalg.pinvh(s[i], rtol=cut[i], atol=0.0, return_rank=True) for i in np.ndindex(stack)]
+    inverse = np.array([p for p, _ in out]).reshape(s.shape)
+    return inverse, np.array([r for _, r in out], int).reshape(stack)
+
+
+def anomalib(x, ridges=(0.01,)):
+    """Fit ``(N, C, P)`` data with the formulas of anomalib's class, in float64."""
+    x = np.asarray(x, np.float64)
+    n, c, patches = x.shape
+    mean = x.sum(axis=0) / n
+    inverse = np.empty((patches, c, c))
+    for p in range(patches):
+        centred = x[:, :, p] - mean[:, p]
+        covariance = centred.T @ centred / (n - 1)
+        for ridge in ridges:
+            covariance = covariance + ridge * np.eye(c)
+        inverse[p] = np.linalg.inv(covariance)
+    return mean, inverse
+
+
+def gaussians(x, weights=None, **options):
+    """Return `svd_gaussian` of each patch of ``(N, C, *grid)`` samples."""
+    flat = np.reshape(x, (*np.shape(x)[:2], -1))
+    return [svd_gaussian(flat[:, :, p], weights, **options) for p in range(flat.shape[2])]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# bounds on what is kept in single precision, which the kit does not know
+
+
+def spectrum(s):
+    """Return largest and smallest non-zero eigenvalues of each of a stack."""
+    values = np.linalg.eigvalsh(np.asarray(s, np.float64))
+    top = values[..., -1]
+    kept = np.where(values > 1e3 * s.shape[-1] * EPS * top[..., None], values, np.inf)
+    low = kept.min(axis=-1)
+    return top, np.where(np.isfinite(low), low, 1.0)
+
+
+def inverse_bound(s, eps=EPS, stored=0.0):
+    """Bound the error of the pseudo-inverse of each of a stack: C eps cond |P|, for every entry.
+
+    `stored` is the precision in which a factor was rounded; its self-product is off by that much of |P|.
+    """
+    top, low = spectrum(s)
+    c = s.shape[-1]
+    return (16 * c * (eps * np.where(low > 0, top / low, 1) + stored) / low)[..., None, None]
+
+
+def distance_bound(s, d, offset, eps=EPS, stored=0.0):
+    """Bound the error of distances `d` (..., N) from Gaussians of covariances `s`.
+
+    A perturbation of s by C eps |s| moves the square by C eps cond of itself. Rounding the factor moves the
+    distance by C eps sqrt(cond) of itself, rounding the mean (of size `offset`) by that times |W|.
+    """
+    top, low = spectrum(s)
+    c, cond = s.shape[-1], np.where(low > 0, top / low, 1)
+    relative = 16 * c * (eps * cond + stored * np.sqrt(cond))
+    moved = 4 * math.sqrt(c) * max(eps, stored) * offset / np.sqrt(low)
+    return relative[..., None] * d + moved[..., None]
+
+
+def assert_within(got, want, bound):
+    """Assert equal shapes, the same NaN and inf, and errors within the bound."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(np.where(finite, 0, got), np.where(finite, 0, want))
+    with np.errstate(invalid="ignore"):
+        error = np.abs(got - want)
+    bound = np.asarray(bound)
+    # of one variable covariances are 0-d, bounds are not
+    bound = bound.reshape(want.shape) if bound.size == want.size else np.broadcast_to(bound, want.shape)
+    worst = np.max(error[finite] / np.maximum(bound[finite], np.finfo(np.float64).tiny), initial=0)
+    assert worst <= 1, f"error is {worst:.3g} times the bound: {error[finite].max()}"
+
+
+def quietly(function, *args, **kwargs):
+    """Call without warnings; what they say is the business of other tests."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*args, **kwargs)

@@ -1,9 +1,12 @@
 """The benchmark runs, names the peers that are missing, and fails where an answer is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from threadpoolctl import threadpool_info
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +55,23 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "(no torch)" in done.stdout
     assert "Not installed, so not measured: torch." in done.stdout
+
+
+def kernels(stdout):
+    """Return the kernels of BLAS that are named."""
+    return re.findall(r"with\s(\w+)\skernels", stdout)
+
+
+def test_the_kernels_are_named_and_no_setting_chooses_them(monkeypatch):
+    plain = run("--only", "pinv-deficient")
+    pools = [i for i in threadpool_info() if i.get("architecture")]
+    assert bool(kernels(plain.stdout)) == bool(pools), plain.stdout + plain.stderr
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    done = run("--only", "pinv-deficient")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("Measured without OPENBLAS_CORETYPE, OPENBLAS_NUM_THREADS.\n")
+    assert kernels(done.stdout) == kernels(plain.stdout)
 
 
 def test_an_unknown_work_is_refused_with_the_names_there_are():

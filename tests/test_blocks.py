@@ -1,6 +1,8 @@
 """How a long stack is walked: every item once, in order, whatever the blocks and threads."""
 
 import gc
+import itertools
+import math
 import os
 import sys
 import threading
@@ -11,12 +13,25 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-import threadpoolctl
-from common import blocks_of, frozen
+from common import blocks_of, frozen, seeds
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from mvgauss import MultiVariateGaussian, _blocks, _moments, cov, mahalanobis, pinv
+from mvgauss import MultiVariateGaussian, _blocks, _checks, cov, mahalanobis, pinv
+
+SECONDS = 60
+BLAS = ThreadpoolController().select(user_api="blas")
+
+
+def blas_threads():
+    """Return how many threads each BLAS of this process may use."""
+    return [library.get_num_threads() for library in BLAS.lib_controllers]
+
+
+def parts(count):
+    """Return slices of one item."""
+    return [slice(i, i + 1) for i in range(count)]
 
 
 class Bar:
@@ -68,53 +83,21 @@ def test_slices_are_even():
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, 5, -1])
-def test_results_come_in_order_on_any_number_of_threads(n_jobs):
+def test_every_part_is_done_once_on_any_number_of_threads_and_in_order_on_one(n_jobs):
+    begun, taken = [], threading.Lock()
+
     def task(part):
+        with taken:
+            begun.append(part.start)
         time.sleep(0.002 if part.start % 2 else 0)
-        return part.start
 
-    answers = []
-    _blocks.in_order(task, answers.append, [slice(i, i + 1) for i in range(25)], n_jobs=n_jobs)
-    assert answers == list(range(25))
-
-
-def test_rows_are_put_together_in_order():
-    def kernel(run):
-        time.sleep(0.001 if run.start % 2 else 0)
-        return (np.arange(run.start, run.stop)[None],)
-
-    with blocks_of(24):
-        (rows,) = _blocks.over_rows(kernel, 41, 8)
-    np.testing.assert_array_equal(rows, [range(41)])
+    _blocks.walk(task, parts(25), n_jobs=n_jobs)
+    assert sorted(begun) == list(range(25))
+    assert n_jobs != 1 or begun == list(range(25))
 
 
-def test_a_thread_that_is_far_ahead_waits_for_the_answers_before_its_own():
-    begun, ahead = [], []
-
-    def task(part):
-        begun.append(part)
-        if part == 0:
-            time.sleep(0.05)
-            ahead.append(len(begun))
-        return part
-
-    answers = []
-    _blocks.in_order(task, answers.append, range(100), n_jobs=2)
-    assert answers == list(range(100))
-    assert ahead[0] <= 8
-
-
-def test_threads_do_not_wait_for_an_answer_that_failed():
-    def task(part):
-        if part == 0:
-            time.sleep(0.05)
-            raise KeyboardInterrupt
-        return part
-
-    start = time.perf_counter()
-    with pytest.raises(KeyboardInterrupt):
-        _blocks.in_order(task, lambda _: None, range(100), n_jobs=3)
-    assert time.perf_counter() - start < _blocks._PATIENCE / 2
+def test_a_walk_of_nothing_does_nothing():
+    _blocks.walk(pytest.fail, [])
 
 
 @pytest.mark.parametrize("n_jobs", [1, 3])
@@ -127,8 +110,8 @@ def test_the_first_failure_stops_the_walk_and_comes_through(n_jobs):
         done.append(part.start)
 
     with pytest.raises(KeyboardInterrupt):
-        _blocks.run(task, [slice(i, i + 1) for i in range(200)], n_jobs=n_jobs)
-    assert done[:3] == [0, 1, 2]
+        _blocks.walk(task, parts(200), n_jobs=n_jobs)
+    assert {0, 1, 2} <= set(done)
     assert len(done) < 100
 
 
@@ -143,7 +126,7 @@ def test_of_several_failures_that_of_the_first_part_comes_through():
         raise ValueError("another part")
 
     with pytest.raises(ValueError, match="the first part"):
-        _blocks.run(task, [slice(i, i + 1) for i in range(9)], n_jobs=2)
+        _blocks.walk(task, parts(9), n_jobs=2)
 
 
 def test_an_interrupt_comes_through_whatever_else_failed():
@@ -160,7 +143,40 @@ def test_an_interrupt_comes_through_whatever_else_failed():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _blocks.run(task, [slice(i, i + 1) for i in range(3)], n_jobs=2)
+        _blocks.walk(task, parts(3), n_jobs=2)
+
+
+def test_an_interrupt_while_threads_are_waited_for_comes_through_when_they_have_ended(monkeypatch):
+    """The caller has nothing left to do; the part that has begun is waited for again."""
+    join, joined, ended = threading.Thread.join, [], []
+
+    def interrupted(thread, timeout=None):
+        joined.append(thread)
+        if len(joined) == 1:
+            raise KeyboardInterrupt
+        join(thread, timeout)
+
+    caller, begun = threading.current_thread(), threading.Event()
+
+    def task(part):
+        if threading.current_thread() is caller:
+            assert begun.wait(SECONDS)
+        else:
+            begun.set()
+            time.sleep(0.1)
+            ended.append(part)
+
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _blocks.walk(task, parts(2), n_jobs=2)
+    assert len(ended) == 1
+    assert not joined[0].is_alive()
+
+
+def test_a_stop_iteration_of_a_task_comes_through_as_itself():
+    for n_jobs in (1, 2):
+        with pytest.raises(StopIteration):
+            _blocks.walk(lambda _: next(iter(())), parts(4), n_jobs=n_jobs)
 
 
 def test_a_bar_that_fails_stops_the_walk(bars, monkeypatch):
@@ -170,7 +186,7 @@ def test_a_bar_that_fails_stops_the_walk(bars, monkeypatch):
     done = []
     monkeypatch.setattr(Bar, "update", update)
     with pytest.raises(ZeroDivisionError):
-        _blocks.run(done.append, [slice(0, 1)] * 50, n_jobs=2, progress="failing")
+        _blocks.walk(done.append, parts(50), n_jobs=2, progress="failing")
     assert len(done) <= 2
 
 
@@ -188,7 +204,7 @@ def test_a_failure_is_gone_when_it_was_handled():
     gc.disable()  # what is left in a circle would stay
     try:
         with pytest.raises(LookupError):
-            _blocks.run(task, [slice(0, 1), slice(1, 2)], n_jobs=2)
+            _blocks.walk(task, parts(2), n_jobs=2)
         assert held
         assert all(reference() is None for reference in held)
     finally:
@@ -197,55 +213,86 @@ def test_a_failure_is_gone_when_it_was_handled():
 
 @pytest.mark.parametrize("n_jobs", [1, 2, 3])
 def test_who_asks_works_too_and_no_thread_stays(n_jobs):
-    before, names = threading.active_count(), set()
-    all_of_them = threading.Barrier(n_jobs, timeout=20)
+    before, workers = threading.active_count(), set()
+    all_of_them = threading.Barrier(n_jobs, timeout=SECONDS)
 
     def task(_):
-        names.add(threading.current_thread().name)
+        workers.add(threading.get_ident())
         all_of_them.wait()
 
-    _blocks.run(task, [slice(i, i + 1) for i in range(2 * n_jobs)], n_jobs=n_jobs)
-    assert len(names) == n_jobs
-    assert threading.current_thread().name in names
+    _blocks.walk(task, parts(2 * n_jobs), n_jobs=n_jobs)
+    assert len(workers) == n_jobs
+    assert threading.get_ident() in workers
     assert threading.active_count() == before
 
 
-def test_tasks_run_beside_each_other():
-    both = threading.Barrier(2, timeout=20)
-    _blocks.run(lambda _: both.wait(), [slice(0, 1), slice(1, 2)], n_jobs=2)
+@pytest.mark.parametrize("started", [0, 1, 2])
+def test_where_threads_cannot_start_the_others_do_all_parts(rng, monkeypatch, started):
+    x = frozen(rng.standard_normal((40, 50, 6)))
+    with blocks_of(1 << 10):
+        want = cov(x)
+        start, count = threading.Thread.start, itertools.count()
+
+        def refused(thread):
+            if next(count) >= started:
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refused)
+        done = []
+        _blocks.walk(done.append, parts(20), n_jobs=4)
+        assert sorted(part.start for part in done) == list(range(20))
+        assert next(count) == started + 1, "one attempt that fails is enough"
+        np.testing.assert_array_equal(cov(x), want)
 
 
-def test_tasks_see_the_settings_of_the_caller():
+def test_tasks_see_the_settings_of_the_caller_and_keep_theirs_to_themselves():
+    seen = []
+
     def task(_):
-        return np.geterr()["divide"]
+        seen.append(np.geterr()["divide"])
+        np.seterr(under="raise")
 
-    with np.errstate(divide="raise"):
-        answers = []
-        _blocks.in_order(task, answers.append, range(4), n_jobs=2)
-    assert answers == ["raise"] * 4
+    for n_jobs in (1, 2):
+        with np.errstate(divide="raise", under="ignore"):
+            _blocks.walk(task, parts(4), n_jobs=n_jobs)
+            assert np.geterr()["under"] == "ignore"
+    assert seen == ["raise"] * 8
 
 
-def test_a_walk_inside_a_walk_starts_no_threads():
-    def outer(_):
-        names = []
-        _blocks.run(lambda _: names.append(threading.current_thread().name), range(4), n_jobs=4)
-        return names == [threading.current_thread().name] * 4
-
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_walk_inside_a_walk_starts_no_threads(n_jobs):
     answers = []
-    _blocks.in_order(outer, answers.append, range(4), n_jobs=2)
+
+    def outer(_):
+        inner = set()
+        _blocks.walk(lambda _: inner.add(threading.get_ident()), parts(4), n_jobs=4)
+        answers.append(inner == {threading.get_ident()})
+
+    _blocks.walk(outer, parts(4), n_jobs=n_jobs)
     assert answers == [True] * 4
 
 
-def test_whoever_works_knows_to_be_inside_a_walk():
-    inside, both = [], threading.Barrier(2, timeout=20)
+@pytest.mark.parametrize(("n_jobs", "count"), [(None, 3), (5, 3), (2, 2), (1, 1)])
+def test_one_part_alone_leaves_its_threads_to_blas_and_to_a_walk_within(n_jobs, count):
+    threads, blas = set(), []
+    both = threading.Barrier(count, timeout=SECONDS)
 
-    def task(_):
+    def inner(_):
+        threads.add(threading.get_ident())
         both.wait()
-        inside.append(_blocks.inside_walk())
 
-    _blocks.run(task, [slice(0, 1), slice(1, 2)], n_jobs=2)
-    assert inside == [True, True]
-    assert not _blocks.inside_walk()
+    def outer(_):
+        blas.append(blas_threads())
+        _blocks.walk(inner, parts(2 * count), n_jobs=3)
+
+    before = blas_threads()
+    with threadpool_limits(3, user_api="blas"):
+        limited = blas_threads()
+        _blocks.walk(lambda _: _blocks.walk(outer, parts(1), n_jobs=n_jobs), parts(1))
+    assert blas == [limited]
+    assert blas_threads() == before
+    assert len(threads) == count
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -260,7 +307,7 @@ def test_a_bar_counts_every_block(rng, bars, n_jobs):
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_bar_is_closed_after_a_failure(bars, n_jobs):
     with pytest.raises(ZeroDivisionError):
-        _blocks.run(lambda part: 1 / part.start, [slice(0, 1)] * 5, n_jobs=n_jobs, progress="dividing")
+        _blocks.walk(lambda part: 1 / part.start, [slice(0, 1)] * 5, n_jobs=n_jobs, progress="dividing")
     (bar,) = bars
     assert bar.closed
     assert (bar.desc, bar.total, bar.count) == ("dividing", 5, 0)
@@ -275,51 +322,26 @@ def test_without_tqdm_a_bar_is_refused_and_nothing_is_fitted(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_blas_gets_its_threads_back(fails):
-    def threads():
-        return [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
-
-    def task(_):
-        seen.extend(threads())
-        if fails:
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_blas_has_one_thread_for_several_parts_and_then_its_own_again(fails, n_jobs):
+    def task(part):
+        seen.extend(blas_threads())
+        if fails and part.start == 2:
             raise OSError
 
-    seen, before = [], threads()
+    seen, before = [], blas_threads()
     try:
-        _blocks.run(task, [slice(0, 1)] * 3, n_jobs=2)
+        _blocks.walk(task, parts(3), n_jobs=n_jobs)
     except OSError:
         assert fails
-    assert set(seen) <= {1}
-    assert threads() == before
-
-
-def test_an_interrupt_while_the_limit_is_set_leaves_no_limit(monkeypatch):
-    def threads():
-        return [p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas"]
-
-    class Interrupted(threading.Event):
-        def wait(self, timeout=None):
-            super().wait(timeout)
-            if threading.current_thread() is threading.main_thread():
-                raise KeyboardInterrupt
-            return True
-
-    before = threads()
-    with monkeypatch.context() as patch:
-        patch.setattr("mvgauss._blocks.threading.Event", Interrupted)
-        with pytest.raises(KeyboardInterrupt), _blocks.one_blas_thread():
-            pass
-    for keeper in [thread for thread in threading.enumerate() if thread.name == "mvgauss-blas"]:
-        keeper.join(20)
-        assert not keeper.is_alive()
-    assert threads() == before
+    assert set(seen) == {1}
+    assert blas_threads() == before
 
 
 def test_a_limit_that_the_caller_owns_changes_no_bit(rng):
-    threadpoolctl = pytest.importorskip("threadpoolctl")
     x = rng.standard_normal((40, 550, 4, 3))
     want = MultiVariateGaussian(n_jobs=1).fit(x).inv_covariance
-    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+    with threadpool_limits(2, user_api="blas"):
         for n_jobs in (1, 2, 2, 2):
             assert (MultiVariateGaussian(n_jobs=n_jobs).fit(x).inv_covariance == want).all()
 
@@ -331,8 +353,91 @@ def test_jobs_are_counted_as_joblib_counts_them(n_jobs, count):
 
 def test_minus_one_job_is_all_processors():
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert _blocks.cpu_count(None) == _blocks.cpu_count(-1) == cpus
+    assert _blocks.cpu_count(-1) == cpus
     assert _blocks.cpu_count(-2) == max(1, cpus - 1)
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """A machine of 64 CPUs, its control groups in a folder, and BLAS without a limit."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(_blocks._blas, "threads", lambda: None)
+    monkeypatch.setattr(_blocks, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(_blocks, "_MEMBERSHIP", tmp_path / "membership")
+    for name in ("PYTHON_CPU_COUNT", "LOKY_MAX_CPU_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+
+    def write(files):
+        _blocks._quota.cache_clear()
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+
+    write({})
+    yield write
+    _blocks._quota.cache_clear()
+
+
+V2, V1 = "0::/\n", "3:cpuset:/\n2:cpu,cpuacct:/a/b\n1:memory:/m\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({}, 64),
+        ({"membership": V2}, 64),
+        ({"membership": V2, "cpu.max": "max 100000\n"}, 64),
+        ({"membership": V2, "cpu.max": "50000 100000\n"}, 1),
+        ({"membership": V2, "cpu.max": "150000 100000\n"}, 2),
+        ({"membership": V2, "cpu.max": "nonsense\n"}, 64),
+        ({"membership": V2, "cpu.max": ""}, 64),
+        ({"membership": "0::/a/b\n", "a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ({"membership": "0::/a/b\n", "a/cpu.max": "300000 100000", "a/b/cpu.max": "20000 10000"}, 2),
+        ({"membership": "0::/host/x\n", "cpu.max": "400000 100000"}, 4),  # in a container
+        ({"membership": V1}, 64),
+        ({"membership": V1, "cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ({"membership": V1, "cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"membership": V1, "cpu/a/cpu.cfs_quota_us": "250000", "cpu/a/cpu.cfs_period_us": "100000"}, 3),
+        ({"membership": V1, "cpu/m/cpu.cfs_quota_us": "100000", "cpu/m/cpu.cfs_period_us": "100000"}, 64),
+    ],
+)
+def test_a_quota_of_control_groups_bounds_the_threads(machine, files, count):
+    machine(files)
+    assert _blocks.cpu_count(None) == _blocks.cpu_count(-1) == count
+
+
+@pytest.mark.parametrize(
+    ("variables", "count"),
+    [
+        ({"PYTHON_CPU_COUNT": "3"}, 3),
+        ({"LOKY_MAX_CPU_COUNT": "5"}, 5),
+        ({"PYTHON_CPU_COUNT": "default", "LOKY_MAX_CPU_COUNT": ""}, 64),
+        ({"PYTHON_CPU_COUNT": "4", "LOKY_MAX_CPU_COUNT": "2"}, 2),
+        ({"LOKY_MAX_CPU_COUNT": "100"}, 64),
+        ({"LOKY_MAX_CPU_COUNT": "0"}, 1),
+    ],
+)
+def test_the_variables_that_joblib_and_python_know_bound_the_threads(machine, monkeypatch, variables, count):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert _blocks.cpu_count(None) == _blocks.cpu_count(-1) == count
+
+
+def test_processors_are_counted_as_joblib_counts_them(monkeypatch):
+    joblib = pytest.importorskip("joblib")
+    for value in (None, "1", "2", "1000"):
+        if value:
+            monkeypatch.setenv("LOKY_MAX_CPU_COUNT", value)
+        assert _blocks.cpu_count(-1) == joblib.cpu_count()
+
+
+def test_a_limit_of_blas_that_is_set_already_bounds_the_threads_that_nobody_asked_for(machine, monkeypatch):
+    """As in the workers of joblib and of Dask."""
+    monkeypatch.setattr(_blocks._blas, "threads", lambda: 1)
+    assert _blocks.cpu_count(None) == 1
+    assert _blocks.cpu_count(-1) == 64
+    assert _blocks.cpu_count(3) == 3
 
 
 @pytest.mark.parametrize(("n_jobs", "got"), [(0, "0"), (1.5, "1.5"), ("all", "'all'"), (True, "True")])
@@ -341,26 +446,84 @@ def test_a_bad_number_of_jobs_is_refused(n_jobs, got):
         _blocks.cpu_count(n_jobs)
 
 
-@pytest.mark.parametrize("size", [1, 100, 4 << 20])
-def test_operands_that_cannot_be_viewed_as_one_axis_are_walked_too(rng, size):
-    x = frozen(rng.standard_normal((6, 5, 4, 3)))
-    views = [x, x[::2, ::-1], x.transpose(1, 0, 2, 3), np.broadcast_to(x[:1], x.shape), x[:, :, None]]
-    for view in views:
-        stack, out = view.shape[:-2], np.empty(view.shape[:-2])
-        with blocks_of(size):
-            _blocks.over_stack(lambda a: (a.sum(axis=(1, 2)),), stack, [(view, 2)], [out], item_bytes=96)
-        np.testing.assert_allclose(out, view.sum(axis=(-1, -2)), rtol=1e-13, atol=1e-13)
+@st.composite
+def operands(draw):
+    """Draw an array of any strides, the number of its core axes, and a stack that it broadcasts to."""
+    shape = draw(st.lists(st.integers(1, 4), max_size=4))
+    x = frozen(np.random.default_rng(draw(seeds)).standard_normal(shape))
+    x = x.transpose(draw(st.permutations(range(x.ndim))))
+    x = x[tuple(slice(None, None, draw(st.sampled_from([1, -1, 2]))) for _ in shape)]
+    core = draw(st.integers(0, x.ndim))
+    own = x.shape[: x.ndim - core]
+    stack = [draw(st.integers(1, 3)) if n == 1 else n for n in own]
+    return x, core, (*draw(st.lists(st.integers(1, 3), max_size=2)), *stack)
 
 
-def test_outputs_are_written_where_they_belong(rng):
-    a, b = frozen(rng.standard_normal((5, 1, 3))), frozen(rng.standard_normal((4, 3)))
-    out = np.full((5, 4, 3), np.nan), np.full((5, 4), np.nan)
-    with blocks_of(1):
-        _blocks.over_stack(
-            lambda x, y: (x + y, (x * y).sum(axis=1)), (5, 4), [(a, 1), (b, 1)], out, item_bytes=1
-        )
-    np.testing.assert_array_equal(out[0], a + b)
-    np.testing.assert_array_equal(out[1], (a * b).sum(axis=-1))
+@given(operands())
+def test_blocks_of_an_operand_are_those_of_it_broadcast_and_flattened(operand):
+    x, core, stack = operand
+    rest = x.shape[x.ndim - core :]
+    want = np.broadcast_to(x, (*stack, *rest)).reshape(math.prod(stack), *rest)
+    flat = _blocks.flat(x, core, stack)
+    for start in range(0, len(want), 2):
+        part = slice(start, min(start + 2, len(want)))
+        np.testing.assert_array_equal(flat[part], want[part])
+
+
+def test_blocks_of_an_operand_are_views_wherever_they_can_be(rng):
+    x = frozen(rng.standard_normal((4, 5, 2, 3)))
+    for a, stack in [
+        (x, (4, 5)),
+        (x[0], (5,)),
+        (x[:, :1], (4, 1)),
+        (x[0, 0], (4, 5)),
+        (x[0, 0], ()),
+        (x[:, :, ::-1], (4, 5)),
+    ]:
+        block = _blocks.flat(a, 2, stack)[slice(0, 1)]
+        assert np.may_share_memory(block, x)
+        assert not block.flags.writeable
+
+
+def test_what_is_written_to_a_flat_output_is_written_where_it_belongs(rng):
+    for shape, axes in [((5, 4, 3), 2), ((5, 4, 3), 1), ((5, 1, 4), 3), ((3,), 0), ((6, 0), 1)]:
+        out, values = np.full(shape, np.nan), rng.standard_normal((math.prod(shape[:axes]), *shape[axes:]))
+        flat = _blocks.flat_output(out, axes)
+        for i in range(len(values)):
+            flat[slice(i, i + 1)] = values[i : i + 1]
+        np.testing.assert_array_equal(out, values.reshape(shape))
+
+
+@given(st.lists(st.integers(0, 4), max_size=3), st.sampled_from([1, 8, 4 << 20]), st.sampled_from([1, 3]))
+def test_a_stack_is_walked_item_by_item_once(stack, size, n_jobs):
+    counts = np.zeros(math.prod(stack), int)
+
+    def task(part):
+        counts[part] += 1
+
+    with blocks_of(size):
+        _blocks.walk_stack(task, tuple(stack), item_bytes=3, n_jobs=n_jobs)
+    assert (counts == 1).all()
+
+
+@given(st.sets(st.integers(0, 23), min_size=1), st.integers(1, 30), st.sampled_from([1, 3]), st.data())
+def test_of_bad_items_the_first_is_refused_with_its_index(bad, size, n_jobs, data):
+    """A task looks for one kind of fault after the other, so what it finds first may not be the first."""
+    kind = {item: data.draw(st.sampled_from("ab")) for item in bad}
+
+    def task(part):
+        for fault in "ab":
+            for item in range(part.start, part.stop):
+                if kind.get(item) == fault:
+                    raise _checks.BadItem(item - part.start, "x", "none that is bad", fault)
+
+    first = min(bad)
+    index = tuple(int(i) for i in np.unravel_index(first, (4, 6)))
+    with blocks_of(size), pytest.raises(ValueError, match="x: expected") as caught:
+        _blocks.walk_stack(task, (4, 6), item_bytes=1, n_jobs=n_jobs)
+    assert (
+        str(caught.value) == f"x: expected none that is bad, got {kind[first]} at index {index} of the stack"
+    )
 
 
 @pytest.mark.parametrize("length", [1, 7])
@@ -391,18 +554,3 @@ def test_models_may_be_used_from_many_threads(rng):
     assert len(answers) == 6
     for d in answers[1:]:
         np.testing.assert_array_equal(d, answers[0])
-
-
-def test_runs_of_a_long_sample_and_what_unites_them_leave_blas_one_thread(rng, monkeypatch):
-    """Its own threads would be busy waiting for more long after the last product."""
-    product, counts = _moments._self_product, []
-
-    def watched(*arguments):
-        counts.extend(p["num_threads"] for p in threadpoolctl.threadpool_info() if p["user_api"] == "blas")
-        return product(*arguments)
-
-    monkeypatch.setattr(_moments, "_self_product", watched)
-    with blocks_of(1 << 12):
-        cov(rng.standard_normal((2000, 5)))
-    assert len(counts) > 4
-    assert set(counts) == {1}

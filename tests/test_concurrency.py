@@ -9,11 +9,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from common import blocks_of, frozen
-from oracles import assert_within
+from common import assert_within, blocks_of, frozen
 from threadpoolctl import ThreadpoolController
 
-from mvgauss import MultiVariateGaussian, _blocks
+from mvgauss import MultiVariateGaussian
 
 SECONDS = 60
 
@@ -91,7 +90,7 @@ def test_the_factors_are_made_once_whoever_asks_first(train, test, jobs, monkeyp
     import mvgauss._whitening as room
 
     made, whiten = [], room.whiten
-    monkeypatch.setattr(room, "whiten", lambda s, *rest: made.append(len(s)) or whiten(s, *rest))
+    monkeypatch.setattr(room, "whiten", lambda s, *a, **k: made.append(len(s)) or whiten(s, *a, **k))
     model = MultiVariateGaussian(n_jobs=jobs).partial_fit(train)
     together([lambda: model.mahalanobis(test)] * 6)
     assert sum(made) == 81
@@ -237,77 +236,15 @@ def test_a_pickled_copy_has_a_lock_of_its_own(train):
     assert other.diagnostics()["effective_samples"][0, 0] == 40
 
 
-ONE = [1] * len(BLAS.lib_controllers)
-
-
-def run(task):
-    """Walk two parts in this thread; the task is the first."""
-    _blocks.run(lambda part: part.start or task(part), [slice(0, 1), slice(1, 2)], n_jobs=1)
-
-
-def test_blas_keeps_one_thread_while_any_thread_walks():
-    first, second, seen = threading.Event(), threading.Event(), []
-
-    def long(_):
-        first.set()
-        assert second.wait(SECONDS)
-        seen.append(blas_threads())
-
-    def short(_):
-        assert first.wait(SECONDS)
-        seen.append(blas_threads())
-
-    def walk_short():
-        run(short)
-        seen.append(blas_threads())  # the long walk goes on
-        second.set()
-
-    run(lambda _: None)  # the main thread has walked before
-    together([lambda: run(long), walk_short])
-    assert seen == [ONE] * 3
-
-
-def test_blas_gets_its_threads_back_whichever_thread_ends_last():
-    """The limit was taken by one thread and is given back by another."""
-    before, began, go = blas_threads(), threading.Event(), threading.Event()
-
-    def late(_):
-        began.set()
-        assert go.wait(SECONDS)
-
-    def early(_):
-        thread.start()
-        assert began.wait(SECONDS)
-
-    thread = threading.Thread(target=run, args=(late,))
-    run(early)
-    go.set()
-    thread.join(SECONDS)
-    assert blas_threads() == before
-
-
-def test_a_walk_leaves_the_limits_of_others_to_them():
-    """A thread of the caller's may still limit BLAS after a walk in this one."""
-    seen = []
-
-    def limits():
-        with ThreadpoolController().limit(limits=1, user_api="blas"):
-            seen.append(blas_threads())
-
-    run(lambda _: None)
-    together([limits])
-    assert seen == [ONE]
-
-
 def test_models_are_forgotten_with_their_locks(train):
     import gc
 
-    from mvgauss import _model
+    from mvgauss import _params
 
     gc.collect()
-    before = len(_model._locks)
+    before = len(_params._locks)
     models = [MultiVariateGaussian(n_jobs=1).fit(train) for _ in range(5)]
-    assert len(_model._locks) == before + 5
+    assert len(_params._locks) == before + 5
     del models
     gc.collect()
-    assert len(_model._locks) == before
+    assert len(_params._locks) == before

@@ -232,8 +232,43 @@ REFUSED = {
         "embedding: expected more samples than ddof = 4.5 .*, got 4 samples$",
     ),
     "weights worth one image": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=[0, 2, 0, 0]),
-        "embedding: expected more samples than ddof = 1 .*, got 4 samples, worth 1 after sample_weight",
+        lambda: MultiVariateGaussian().fit(E, sample_weight=[0.5, 0.25, 0.25, 0]),
+        r"sample_weight: expected weights that add up to more than ddof = 1, got 1 of 4 samples; "
+        r"a weight counts how often a sample is there; multiply them all by len\(w\) / w.sum\(\) ",
+    ),
+    "weights worth less than ddof": (
+        lambda: MultiVariateGaussian(ddof=3).fit(E, sample_weight=[0, 2, 0.5, 0]),
+        "sample_weight: expected weights that add up to more than ddof = 3, got 2.5 of 4 samples",
+    ),
+    "weights that stream up to one image": (
+        lambda: (
+            MultiVariateGaussian()
+            .partial_fit(E, sample_weight=[0.1] * 4)
+            .partial_fit(E, sample_weight=[0.1] * 4)
+            .mahalanobis(E)
+        ),
+        "sample_weight: expected weights that add up to more than ddof = 1, got 0.8 of 8 samples",
+    ),
+    "weights next to nothing": (
+        lambda: MultiVariateGaussian().fit(E, sample_weight=[1e-160] * 4),
+        "sample_weight: expected weights that add up to more than ddof = 1, got 4e-160 of 4 samples",
+    ),
+    "weights without a square": (
+        lambda: MultiVariateGaussian().fit(E, sample_weight=[1, 1, 1e200, 1]),
+        "sample_weight: expected numbers of samples whose squares add up, got 1e\\+200",
+    ),
+    "aweights without a square": (
+        lambda: Moments(X, aweights=[1, 1, 1, 1e200]),
+        "aweights: expected weights whose squares do not leave the range, got 1e\\+200",
+    ),
+    "aweights whose squares are nothing": (
+        lambda: Moments(X, aweights=np.full(4, 1e-200)),
+        "aweights: expected weights whose squares do not leave the range, got 1e-200",
+    ),
+    "a single image without its axis": (
+        lambda: fitted().mahalanobis(E[0]),
+        r"embedding: expected 3 features, got 2 in shape \(3, 2, 2\) .*; "
+        r"a single sample needs its axis too: embedding\[None\]",
     ),
     "embedding nan": (
         lambda: MultiVariateGaussian().fit(put(E, (2, 1, 0, 1), np.nan)),
@@ -274,6 +309,18 @@ REFUSED = {
     ),
     "too large": (
         lambda: MultiVariateGaussian().fit(1e200 * E),
+        "embedding: expected numbers whose squares float64 can hold, got larger ones",
+    ),
+    "too small": (
+        lambda: MultiVariateGaussian(reg_covar=0).fit(1e-170 * E),
+        "embedding: expected differences whose squares float64 can hold, got smaller ones",
+    ),
+    "too small for fourth moments": (
+        lambda: MultiVariateGaussian(shrinkage="ledoit_wolf").partial_fit(1e-80 * E),
+        "embedding: expected differences whose squares float64 can hold, got smaller ones",
+    ),
+    "too large to leave out": (
+        lambda: fitted().leave_one_out(put(E, (1, 0, 0, 0), 1e200)),
         "embedding: expected numbers whose squares float64 can hold, got larger ones",
     ),
     "sample_weight negative": (

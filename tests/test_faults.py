@@ -25,9 +25,9 @@ from common import blocks_of, frozen
 from threadpoolctl import ThreadpoolController
 
 import mvgauss._embedding as embedding_room
-from mvgauss import MultiVariateGaussian, _blocks
+from mvgauss import MultiVariateGaussian, _blas
 
-PACKAGE = str(Path(_blocks.__file__).parent)
+PACKAGE = str(Path(_blas.__file__).parent)
 BLAS = ThreadpoolController().select(user_api="blas")
 ERRORS = [MemoryError, KeyboardInterrupt]
 
@@ -84,24 +84,22 @@ def every_step(call, error, step=1):
 
 
 def engine():
-    """Return what the engine keeps beside models: BLAS's threads, and this thread's scratch memory."""
-    return [pool["num_threads"] for pool in BLAS.info()], _blocks._scratch.current()
+    """Return what the engine keeps beside models: BLAS's threads, the switch interval, and who holds them."""
+    threads = [library.get_num_threads() for library in BLAS.lib_controllers]
+    return threads, sys.getswitchinterval(), len(_blas._interval._holders), len(_blas._under_way._begun)
 
 
-def mend(threads):
+def mend():
     """Give the engine back what a fault took, so that one failure is one failure."""
-    _blocks.one_blas_thread = _blocks._OneBlasThread()
-    for library, number in zip(BLAS.lib_controllers, threads, strict=True):
-        if library.num_threads != number:  # a thread that sets limits keeps others from it
-            library.set_num_threads(number)
+    _blas._under_way._begun.clear()
+    for setting in (_blas._interval, *_blas._blas_settings()):
+        setting.forget_holders()
 
 
 @pytest.fixture(autouse=True)
-def engine_is_mended(monkeypatch):
-    before = engine()[0]
-    monkeypatch.setattr(_blocks, "one_blas_thread", _blocks._OneBlasThread())
+def engine_is_mended():
     yield
-    mend(before)
+    mend()
 
 
 def bits(model):
@@ -200,7 +198,7 @@ def test_a_fault_at_any_step_of_a_call_leaves_the_model_as_it_was(x, name, error
 
 @pytest.mark.parametrize("name", ["fit", "partial_fit", "merge", "mahalanobis", "fit from disk"])
 def test_a_fault_at_any_step_leaves_the_engine_as_it_was(x, name, small_parts):
-    """BLAS has its threads back, and no scratch memory stays behind."""
+    """BLAS has its threads back."""
     call, options = CALLS[name]
     before, wrong = engine(), set()
     model = MultiVariateGaussian(**options, n_jobs=1).partial_fit(x)
@@ -212,9 +210,9 @@ def test_a_fault_at_any_step_leaves_the_engine_as_it_was(x, name, small_parts):
         call(model, x)
 
     for _, where, _ in every_step(again, KeyboardInterrupt):
-        if engine() != before or _blocks.one_blas_thread._holders:
+        if engine() != before:
             wrong.add(where)
-            mend(before[0])
+            mend()
     assert not wrong, f"a fault in front of these lines leaves the engine otherwise: {wrong}"
 
 

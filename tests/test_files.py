@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import frozen
-from oracles import EPS, assert_within
+from common import EPS, assert_within, frozen
 
 from mvgauss import MultiVariateGaussian
 
@@ -44,7 +43,8 @@ OPTIONS = [
     {},
     {"reg_covar": 0, "ddof": 0},
     {"reg_covar": 0.1, "ddof": 1.5},
-    {"n_features": 4, "n_patches": 6},
+    {"n_patches": 6, "shrinkage": "oas"},
+    {"shrinkage": "ledoit_wolf"},
     {"dtype": np.float32},
     {"dtype": "float64"},
 ]
@@ -52,8 +52,9 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-def test_a_loaded_model_is_the_saved_one_to_the_last_bit(tmp_path, train, options, dtype):
-    x = train.astype(dtype)
+@pytest.mark.parametrize("c", [4, 20], ids=["triangle", "rows"])
+def test_a_loaded_model_is_the_saved_one_to_the_last_bit(tmp_path, rng, options, dtype, c):
+    x = frozen(rng.standard_normal((9, c, 2, 3)), dtype)
     model = MultiVariateGaussian(**options).fit(x, sample_weight=np.arange(1.0, 10))
     model.save(tmp_path / "m.npz")
     got = MultiVariateGaussian.load(tmp_path / "m.npz")
@@ -121,8 +122,28 @@ def test_the_factor_in_the_file_is_a_whitener_of_the_covariance(tmp_path, train,
     assert file["rank"].tolist() == [3, 4, 4, 4, 4, 4]
     assert_within(file["log_pdet"], np.log(values).sum(axis=1), 1e3 * np.finfo(dtype).eps)
     # the product is formed in double and rounded once
-    w = file["factor"].astype(float)
+    w = file["root"].astype(float)
     np.testing.assert_array_equal((w.swapaxes(1, 2) @ w).astype(dtype), model.inv_covariance)
+
+
+def test_a_file_in_rows_holds_what_the_inverse_is_made_of(tmp_path, rng):
+    """Rows K and a small factor T: the inverse is that of s K^T K + ridge I."""
+    x = frozen(rng.standard_normal((5, 12, 3)))
+    model = MultiVariateGaussian(shrinkage=0.25).fit(x)
+    model.save(tmp_path / "m.npz")
+    file = np.load(tmp_path / "m.npz")
+    assert "triangle" not in file.files
+    assert "root" not in file.files
+    k, s, ridge = file["rows"], file["scale"][:, None, None], file["ridge"][:, None, None]
+    assert k.shape == (3, 4, 12)
+    covariance = s * k.swapaxes(1, 2) @ k + ridge * np.eye(12)
+    assert_within(covariance, model.covariance, 1e-14 * np.abs(covariance).max())
+    assert_within(covariance @ model.inv_covariance, [np.eye(12)] * 3, 1e-11)
+    t = file["small"]
+    gram = s * k @ k.swapaxes(1, 2) + ridge * np.eye(4)
+    assert_within(t @ gram @ t.swapaxes(1, 2), [np.eye(4)] * 3, 1e-12)
+    assert_within(file["log_pdet"], np.linalg.slogdet(covariance)[1], 1e-11)
+    assert file["rank"].tolist() == [12] * 3
 
 
 def test_a_log_determinant_of_parameters_is_that_of_the_covariance(tmp_path):
@@ -447,29 +468,29 @@ def replaced(name, value):
     """Return what replaces a member of the file or of its header."""
 
     def change(arrays, header):
-        if name in arrays:
+        if callable(value):
             arrays[name] = value(arrays[name])
         else:
+            assert name in header
             header[name] = value
 
     change.__name__ = f"another {name}"
     return change
 
 
-CHANGES = [
-    *(drop(name) for name in ("mean", "rank", "log_pdet", "params", "grid", "dtype", "n_samples")),
+BOTH = [
+    *(
+        drop(name)
+        for name in ("mean", "rank", "log_pdet", "params", "grid", "dtype", "n_samples", "resumable")
+    ),
     replaced("mean", lambda a: a[:, :2]),
     replaced("mean", lambda a: a[:3]),
     replaced("mean", lambda a: a.ravel()),
     replaced("mean", lambda a: a * np.nan),
-    replaced("factor", lambda a: a[:, :2]),
-    replaced("factor", lambda a: a[:3]),
-    replaced("factor", lambda a: a[0]),
-    replaced("factor", lambda a: np.full_like(a, np.inf)),
+    replaced("mean", lambda a: a.astype(np.float32)),
     replaced("rank", lambda a: a[:3]),
+    replaced("rank", lambda a: a.astype(float)),
     replaced("log_pdet", lambda a: a[:3]),
-    replaced("scatter", lambda a: a[:, :3]),
-    replaced("scatter", lambda a: a[:3]),
     replaced("grid", [2, 4]),
     replaced("grid", ["a"]),
     replaced("grid", 6),
@@ -479,12 +500,43 @@ CHANGES = [
     replaced("params", 3),
     replaced("sum_weights", "many"),
     replaced("sum_weights", None),
+    replaced("n_samples", 3),
+]
+TRIANGLE = [
+    replaced("resumable", False),
+    drop("root"),
+    drop("triangle"),
+    replaced("root", lambda a: a[:, :, :2]),
+    replaced("root", lambda a: a[:3]),
+    replaced("root", lambda a: a[0]),
+    replaced("root", lambda a: np.full_like(a, np.inf)),
+    replaced("triangle", lambda a: a[:, :3]),
+    replaced("triangle", lambda a: a[:3]),
+]
+ROWS = [
+    *(drop(name) for name in ("rows", "small", "scale", "ridge")),
+    replaced("rows", lambda a: a[:, :3]),
+    replaced("rows", lambda a: a[:, :, :3]),
+    replaced("rows", lambda a: a[:3]),
+    replaced("rows", lambda a: a.astype(np.float32)),
+    replaced("small", lambda a: a[:, :3]),
+    replaced("small", lambda a: a * np.nan),
+    replaced("scale", lambda a: a[:3]),
+    replaced("scale", lambda a: -a),
+    replaced("ridge", lambda a: -a),
+    replaced("ridge", lambda a: a.reshape(2, 3)),
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, model, change):
-    model.save(tmp_path / "m")
+@pytest.mark.parametrize(
+    ("c", "change"),
+    [*((4, change) for change in BOTH + TRIANGLE), *((20, change) for change in BOTH + ROWS)],
+    ids=lambda v: {4: "triangle", 20: "rows"}[v] if isinstance(v, int) else v.__name__,
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, rng, c, change):
+    MultiVariateGaussian().fit(rng.standard_normal((9, c, 2, 3))).save(tmp_path / "m")
+    rewritten(tmp_path / "m", change=lambda *_: None)
+    MultiVariateGaussian.load(tmp_path / "m")
     rewritten(tmp_path / "m", change=change)
     with pytest.raises(ValueError, match="path: expected"):
         MultiVariateGaussian.load(tmp_path / "m")

@@ -8,6 +8,7 @@ import socket
 import struct
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,7 @@ def test_a_forged_array_is_refused_or_has_its_numbers(folder, descr, shape, orde
     got = read(archive(*{**members(PLAIN), "mean.npy": npy(header.encode())}.items()), folder)
     if got is not None:
         mean = got[2]["mean"]
+        assert mean.dtype.isnative
         np.testing.assert_array_equal(mean.reshape(-1).view(float), np.arange(6.0))
 
 
@@ -248,29 +250,82 @@ def test_an_archive_of_a_million_members_takes_no_memory(tmp_path):
     assert peak_of(refused)[0] < 4 << 20
 
 
-def test_members_that_share_their_bytes_are_refused(tmp_path):
-    """A file may say of the same bytes that they are many members."""
-    parts = {f"a{i}": np.ones(1 << 14) for i in range(8)}
+def directory(entries):
+    """Return the list of members that ends an archive, of (name, content, size, offset)."""
+    out = b""
+    for name, content, size, offset in entries:
+        sizes = zlib.crc32(content), len(content), size, len(name)
+        out += b"PK\x01\x02" + struct.pack("<2H8x3LH12xL", 20, 20, *sizes, offset) + name
+    count = len(entries)
+    start = entries[-1][-1] + 30 + len(entries[-1][0]) + len(entries[-1][1])
+    return out + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, count, count, len(out), start, 0)
+
+
+def member(name, content):
+    """Return a member of an archive, as it stands before the list."""
+    return b"PK\x03\x04" + struct.pack("<H20xHH", 20, len(name), 0) + name + content
+
+
+def header_of(names):
+    """Return the member that says which arrays there are."""
+    text = json.dumps({"format": _files.FORMAT, "version": 2, "members": names}).encode()
+    return array_of(text)
+
+
+def array_of(content):
+    """Return a `.npy` file of these bytes."""
     file = io.BytesIO()
-    text = json.dumps({"format": _files.FORMAT, "version": 2, "members": sorted(parts)})
-    np.savez(file, header=np.frombuffer(text.encode(), np.uint8), **{k: parts[k][:1] for k in parts})
-    small = bytearray(file.getvalue())
-    # every entry of the directory but the header's points to one large member, put at the front
-    large = io.BytesIO()
-    np.savez(large, a0=parts["a0"])
-    first = large.getvalue()[: large.getvalue().index(b"PK\x01\x02")]
-    directory = small.index(b"PK\x01\x02")
-    entries = zipfile.ZipFile(io.BytesIO(large.getvalue())).infolist()[0]
-    out = bytearray(first + small)
-    at = len(first) + directory
-    while out[at : at + 4] == b"PK\x01\x02":
-        name = struct.unpack_from("<H", out, at + 28)[0]
-        extra, comment = struct.unpack_from("<HH", out, at + 30)
-        if out[at + 46] == ord("a"):
-            struct.pack_into("<3L", out, at + 16, entries.CRC, entries.file_size, entries.file_size)
-            struct.pack_into("<L", out, at + 42, 0)
-        else:
-            struct.pack_into("<L", out, at + 42, len(first) + struct.unpack_from("<L", out, at + 42)[0])
-        at += 46 + name + extra + comment
-    struct.pack_into("<L", out, len(out) - 6, len(first) + directory)
-    assert read(bytes(out), tmp_path) is None
+    np.save(file, np.frombuffer(content, np.uint8))
+    return file.getvalue()
+
+
+def within_each_other(count, size):
+    """Return an archive whose members are each the bytes of the next one and a few more."""
+    names = [f"a{i}" for i in range(count)]
+    blob, contents = bytes(size), []
+    for name in reversed(names):
+        contents.insert(0, array_of(blob))
+        blob = member(f"{name}.npy".encode(), contents[0])
+    entries, offset = [], 0
+    for name, content in zip(names, contents, strict=True):
+        entries.append((f"{name}.npy".encode(), content, len(content), offset))
+        offset += 30 + len(name) + 4 + 128
+    header = header_of(names)
+    entries.append((b"header.npy", header, len(header), len(blob)))
+    return blob + member(b"header.npy", header) + directory(entries)
+
+
+def peak_of_reading(content, folder):
+    """Return the most memory that reading these bytes takes, and what is read."""
+    (folder / "m").write_bytes(content)
+    del content
+
+    def reads():
+        try:
+            return _files.read(folder / "m")
+        except ValueError:
+            return None
+
+    return peak_of(reads)
+
+
+def test_members_within_each_other_take_no_more_memory_than_the_file(tmp_path):
+    assert peak_of_reading(within_each_other(1, 1 << 20), tmp_path)[1] is not None
+    peak, got = peak_of_reading(within_each_other(20, 1 << 20), tmp_path)
+    assert got is None
+    assert peak < 2 << 20  # not 20
+
+
+def test_a_member_that_is_said_to_be_longer_than_it_is_is_refused(tmp_path):
+    header, short = header_of(["mean"]), npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (9,), }\n")
+    for size in (len(short) + 24, len(short), 1 << 31):
+        first = member(b"mean.npy", short)
+        entries = [(b"mean.npy", short, size, 0), (b"header.npy", header, len(header), len(first))]
+        assert read(first + member(b"header.npy", header) + directory(entries), tmp_path) is None
+
+
+def test_a_long_text_is_refused_before_it_is_read(tmp_path):
+    text = json.dumps({"format": _files.FORMAT, "version": 2, "members": [], "more": "x" * 10_000_000})
+    peak, got = peak_of_reading(archive(("header.npy", array_of(text.encode()))), tmp_path)
+    assert got is None
+    assert peak < 1 << 20

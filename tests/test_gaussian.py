@@ -3,16 +3,28 @@
 import pickle
 
 import numpy as np
-import oracles
 import pytest
-from common import LAYOUTS, blocks_of, frozen, layouts, seeds
+from common import (
+    EPS,
+    LAYOUTS,
+    SINGLE,
+    anomalib,
+    assert_within,
+    blocks_of,
+    distance_bound,
+    frozen,
+    gaussians,
+    inverse_bound,
+    layouts,
+    quietly,
+    seeds,
+    spectrum,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EPS, assert_within, cov_bound, distance_bound, inverse_bound, quietly
 
 from mvgauss import MultiVariateGaussian, cov, mahalanobis, pinv
-
-SINGLE = float(np.finfo(np.float32).eps)
+from mvgauss.testing import cov_bound, exact_mahalanobis, mean_bound
 
 
 @st.composite
@@ -35,29 +47,34 @@ def test(rng):
     return frozen(rng.standard_normal((6, 5, 3, 4)) + 2)
 
 
-def check(model, train, test, *, reg_covar=0.01, ddof=1, aweights=None):
-    """Assert that a model is what the loop over patches gives; data are (N, C, P) and (M, C, P)."""
-    mean, covariance = oracles.fit(train, reg_covar, ddof, aweights)
-    inverse, rank = oracles.pinvh(covariance)
-    eps = SINGLE if model.mean.dtype == np.float32 else EPS
-    stored = SINGLE if eps > EPS else 0.0
-    n, size = len(train), np.abs(train).max()
-    error = cov_bound(np.moveaxis(train.astype(float), -1, 0), ddof, None, aweights)
-    error = error + (stored + 2 * EPS) * np.abs(covariance) + 4 * EPS * reg_covar
+def stack(x):
+    """Return ``(N, C, *grid)`` samples as ``(P, N, C)``."""
+    return np.moveaxis(np.reshape(x, (*np.shape(x)[:2], -1)), -1, 0)
+
+
+def check(model, train, test, *, reg_covar=0.01, ddof=1, w=None):
+    """Assert that a model is what the oracle gives patch by patch; data are (N, C, P) and (M, C, P)."""
+    want = gaussians(train, w, ddof=ddof, reg_covar=reg_covar)
+    covariance = np.array([g.covariance for g in want])
+    stored = SINGLE if model.mean.dtype == np.float32 else 0.0
+    size, x = np.abs(train).max(), stack(train).astype(float)
+    error = 2 * np.reshape(cov_bound(x, ddof=ddof, fweights=w), covariance.shape) + 4 * EPS * reg_covar
     # an error of the covariance moves the inverse by that times |P|^2, the distance by half of it times |P|
-    _, low = oracles.spectrum(covariance)
-    moved = len(train[0]) * (np.broadcast_to(error, covariance.shape).max(axis=(1, 2)) / low)
-    assert_within(model.mean, mean, (4 * n * EPS + stored) * size)
-    assert_within(model.covariance, covariance, error)
-    np.testing.assert_array_equal(model.rank, rank)
+    _, low = spectrum(covariance)
+    moved = len(train[0]) * error.max(axis=(1, 2)) / low
+    assert_within(model.mean, np.array([g.mean for g in want]).T, mean_bound(x, fweights=w).T + stored * size)
+    assert_within(model.covariance, covariance, error + (stored + 2 * EPS) * np.abs(covariance))
+    assert model.rank.tolist() == [g.rank for g in want]
     assert_within(
-        model.inv_covariance, inverse, inverse_bound(covariance, EPS, stored) + (moved / low)[:, None, None]
+        model.inv_covariance,
+        np.array([g.inv_covariance for g in want]),
+        inverse_bound(covariance, EPS, stored) + (moved / low)[:, None, None],
     )
-    want = oracles.score(test, mean, inverse)
-    bound = distance_bound(covariance, want.T, max(size, np.abs(test).max()) * n, EPS, stored).T
+    d = np.array([g.mahalanobis(test[:, :, p]) for p, g in enumerate(want)])
+    bound = distance_bound(covariance, d, max(size, np.abs(test).max()) * len(train), EPS, stored)
     got = model.mahalanobis(test)
     assert got.dtype == model.mean.dtype
-    assert_within(got, want, bound + 4 * moved * want)
+    assert_within(got, d.T, (bound + 4 * moved[:, None] * d).T)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -79,37 +96,42 @@ def test_a_fit_is_a_loop_over_patches(sets, relative, ddof):
 )
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_fit_is_a_loop_over_patches_in_every_dtype(rng, dtype, weighted, any_blocks):
-    train, test = (frozen(np.rint(9 * rng.standard_normal((n, 4, 6))), dtype) for n in (11, 3))
-    a = frozen(rng.uniform(0.5, 2, 11)) if weighted else None
-    model = MultiVariateGaussian().fit(train, sample_weight=a)
-    assert model.mean.dtype == (np.float32 if np.dtype(dtype) in (np.float32, np.float16) else np.float64)
-    check(model, train, test, aweights=a)
+    for n in (11, 3):  # a triangle, and rows
+        train, test = (frozen(np.rint(9 * rng.standard_normal((k, 4, 6))), dtype) for k in (n, 5))
+        w = frozen(rng.uniform(0.5, 2, n)) if weighted else None
+        model = MultiVariateGaussian().fit(train, sample_weight=w)
+        assert model.mean.dtype == (np.float32 if np.dtype(dtype) in (np.float32, np.float16) else np.float64)
+        check(model, train, test, w=w)
 
 
 @given(embeddings(), st.booleans(), st.sampled_from([0.0, 0.01, 1.0]))
-def test_the_estimator_is_the_hand_composition(sets, weighted, reg_covar):
+def test_the_estimator_is_the_hand_composition(sets, weighted, relative):
     train, test = (x.astype(float).reshape(*x.shape[:2], -1) for x in sets)
-    a = np.linspace(1, 2, len(train)) if weighted else None
-    x = np.moveaxis(train, -1, 0)
+    w, reg_covar = np.arange(len(train)) % 3 + 1 if weighted else None, relative * float(train.var())
+    x = stack(train)
     c = x.shape[-1]
-    s = cov(x, aweights=a) + reg_covar * np.eye(c)
-    model = MultiVariateGaussian(reg_covar=reg_covar).fit(train, sample_weight=a)
-    bound = cov_bound(x, 1, None, a, offset=0) + 4 * EPS * np.abs(s)
-    assert_within(model.covariance, s, bound)
-    inverse, rank = pinv(model.covariance, return_rank=True)
+    s = cov(x, fweights=w) + reg_covar * np.eye(c)
+    model = MultiVariateGaussian(reg_covar=reg_covar).fit(train, sample_weight=w)
+    error = 2 * cov_bound(x, fweights=w) + 4 * EPS * np.abs(s)
+    assert_within(model.covariance, s, error)
+    inverse, rank = pinv(s, return_rank=True)
     np.testing.assert_array_equal(model.rank, rank)
-    assert_within(model.inv_covariance, inverse, inverse_bound(s))
-    want = mahalanobis(np.moveaxis(test, -1, 0), model.mean.T, inverse).T
+    # an error of the covariance moves the inverse by that times |P|^2, the distance by half of it times |P|
+    _, low = spectrum(s)
+    moved = c * error.max(axis=(1, 2)) / low
+    assert_within(model.inv_covariance, inverse, inverse_bound(s) + (moved / low)[:, None, None])
+    want = mahalanobis(np.moveaxis(test, -1, 0), model.mean.T, inverse)
     # what is outside of the range of a singular covariance is noise to both
-    noise = np.sqrt(((test - model.mean) ** 2).sum(axis=1)) * np.sqrt(c * EPS / oracles.spectrum(s)[1])
-    bound = distance_bound(s, want.T, np.abs(train).max()).T
-    assert_within(model.mahalanobis(test), want, bound + 8 * np.where(rank < c, noise, 0))
+    z = np.moveaxis(test - model.mean, -1, 0)
+    noise = np.sqrt((z**2).sum(axis=2)) * np.sqrt(c * EPS / low)[:, None]
+    bound = distance_bound(s, want, np.abs(train).max()) + moved[:, None] * want
+    assert_within(model.mahalanobis(test), want.T, (bound + 8 * np.where(rank < c, noise.T, 0).T).T)
 
 
 @pytest.mark.parametrize("versions", [(0.01,), (0.01, 1e-5)], ids=["anomalib 1", "anomalib 2"])
 def test_the_parameters_are_those_of_anomalib(train, versions):
     mean, inverse = MultiVariateGaussian(reg_covar=sum(versions)).fit(train)
-    want_mean, want_inverse = oracles.anomalib(train, versions)
+    want_mean, want_inverse = anomalib(train.reshape(12, 5, 12), versions)
     assert_within(mean, want_mean, 16 * 12 * EPS * np.abs(train).max())
     assert_within(inverse, want_inverse, 4 * inverse_bound(np.linalg.inv(want_inverse)))
 
@@ -132,17 +154,34 @@ def test_the_rank_without_a_ridge_does_not_depend_on_the_scale(rng, scale):
     assert (MultiVariateGaussian(reg_covar=0).fit(scale * train).rank == 4).all()
 
 
-@pytest.mark.parametrize(("dtype", "eps"), [(None, EPS), (np.float64, EPS), (np.float32, SINGLE)])
-def test_the_cut_off_of_a_fit_is_c_times_epsilon_of_the_computation(dtype, eps):
-    """Samples on the axes have a diagonal covariance, whose eigenvalues are squares."""
+@pytest.mark.parametrize(
+    ("given_dtype", "dtype", "eps"),
+    [(np.float64, None, EPS), (np.float64, np.float32, EPS), (np.float32, None, None)],
+)
+def test_the_cut_off_of_a_fit_is_c_times_epsilon_or_the_noise_of_storage(given_dtype, dtype, eps):
+    """Samples on the axes have a diagonal covariance, whose eigenvalues are squares.
+
+    Each feature has a noise of its own, far below its variance: however small one is, it counts while
+    rounding to double leaves it.
+    """
     c = 16
     sizes = np.ones((c, 2))
-    sizes[3] = np.sqrt([0.8 * c * eps, 1.25 * c * eps])
+    sizes[3] = np.sqrt([0.8 * c * EPS, 1.25 * c * EPS])
     x = np.concatenate([np.eye(c), -np.eye(c)])[:, :, None] * sizes
-    model = MultiVariateGaussian(reg_covar=0, dtype=dtype).fit(
-        x.astype(np.float32 if dtype is None else dtype)
-    )
+    model = MultiVariateGaussian(reg_covar=0, dtype=dtype).fit(x.astype(given_dtype))
     assert model.rank.tolist() == [c - 1, c]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("n", [4, 40])
+def test_what_rounding_to_the_dtype_of_the_data_puts_there_is_no_rank(rng, dtype, n):
+    """Ten softmax features have rank nine, as many samples as there are."""
+    z = np.exp(rng.standard_normal((n, 10, 6)))
+    x = frozen(z / z.sum(axis=1, keepdims=True), dtype)
+    assert (MultiVariateGaussian(reg_covar=0).fit(x).rank == min(n - 1, 9)).all()
+    assert (
+        MultiVariateGaussian(reg_covar=0).partial_fit(x[:3]).partial_fit(x[3:]).rank == min(n - 1, 9)
+    ).all()
 
 
 def test_single_precision_data_without_a_ridge_is_of_the_rank_of_the_data(rng):
@@ -170,26 +209,33 @@ def test_one_sample_with_ddof_zero_leaves_only_the_ridge(rng):
 def test_data_far_from_zero_keep_their_digits(rng, offset):
     train, test = (np.round(rng.standard_normal((n, 4, 3)) * 2**10) / 2**10 for n in (20, 5))
     near, far = (MultiVariateGaussian().fit(train + shift) for shift in (0, offset))
-    assert_within(far.covariance, near.covariance, cov_bound(np.moveaxis(train, -1, 0), offset=1))
+    assert_within(far.covariance, near.covariance, 2 * cov_bound(stack(train)))
     want = near.mahalanobis(test)
     bound = distance_bound(near.covariance, want.T, 20 * offset).T
     assert_within(far.mahalanobis(test + offset), want, bound)
 
 
-def test_a_ridge_below_rounding_makes_no_rank(rng):
-    x = rng.standard_normal((40, 2, 64))
-    x[:, 1] = x[:, 0] + 1e-9 * x[:, 1]  # the second eigenvalue, 1e-18, is far below the cut-off
-    assert (MultiVariateGaussian(reg_covar=1e-17).fit(frozen(x)).rank == 1).all()
-    assert (MultiVariateGaussian(reg_covar=1e-9).fit(frozen(x)).rank == 2).all()
+@pytest.mark.parametrize("reg_covar", [1e-9, 1e-17, 1e-200])
+@pytest.mark.parametrize("n", [2, 40])
+def test_a_ridge_is_a_floor_however_small_it_is(rng, reg_covar, n):
+    """The rank is C, and no variance counts as less."""
+    x = rng.standard_normal((n, 2, 64))
+    x[:, 1] = x[:, 0] + 1e-12 * x[:, 1]  # the second variance, 1e-24, is far below rounding
+    model = MultiVariateGaussian(reg_covar=reg_covar).fit(frozen(x))
+    assert (model.rank == 2).all()
+    z = np.array([[[1.0], [-1.0]]])
+    d2 = model.mahalanobis(model.mean + z, squared=True)
+    assert (d2 > 1e8).all()
+    assert (d2 <= 2.0001 / reg_covar).all()
 
 
 def test_distances_in_single_precision_do_not_suffer_from_the_offset(rng):
     """The mean is not on the grid of single precision; what it is off by is not lost."""
     train, test = (frozen(rng.standard_normal((n, 4, 3)) + 1000, np.float32) for n in (20, 30))
-    mean, covariance = oracles.fit(train)
-    want = oracles.score(test.astype(float), mean, np.linalg.inv(covariance))
-    bound = distance_bound(covariance, want.T, 1, EPS, SINGLE / 4).T
-    assert_within(MultiVariateGaussian().fit(train).mahalanobis(test), want, bound)
+    fits = gaussians(train)
+    want = np.array([g.mahalanobis(test[:, :, p]) for p, g in enumerate(fits)])
+    bound = distance_bound(np.array([g.covariance for g in fits]), want, 1, EPS, SINGLE / 4)
+    assert_within(MultiVariateGaussian().fit(train).mahalanobis(test), want.T, bound.T)
 
 
 def test_rank_and_inverse_and_covariance_are_symmetric_and_of_the_shapes_they_say(train, any_blocks):
@@ -324,32 +370,45 @@ def test_the_size_of_blocks_changes_nothing(rng, shape):
 @given(embeddings(n=(3, 9), dtypes=[np.float64]), seeds)
 def test_a_weight_of_zero_drops_the_image(sets, seed):
     train, _ = sets
-    a = np.random.default_rng(seed).uniform(0.5, 2, len(train))
-    a[-1] = 0
-    got = MultiVariateGaussian().fit(train, sample_weight=frozen(a))
-    want = MultiVariateGaussian().fit(train[:-1], None, a[:-1])
-    x = np.moveaxis(train.reshape(*train.shape[:2], -1), -1, 0).astype(float)
-    assert_within(
-        got.covariance,
-        want.covariance,
-        cov_bound(x[:, :-1], 1, None, a[:-1]) + 4 * EPS * np.abs(want.covariance),
-    )
+    w = np.random.default_rng(seed).uniform(0.8, 2, len(train))
+    w[-1] = 0
+    got = MultiVariateGaussian().fit(train, sample_weight=frozen(w))
+    want = MultiVariateGaussian().fit(train[:-1], None, w[:-1])
+    bound = np.reshape(cov_bound(stack(train[:-1]), fweights=w[:-1]), want.covariance.shape)
+    assert_within(got.covariance, want.covariance, 2 * bound + 4 * EPS * np.abs(want.covariance))
 
 
-def test_equal_weights_change_nothing_and_neither_does_their_unit(train):
-    want = MultiVariateGaussian().fit(train).covariance
-    for unit in (1.0, 1e-3, 7):
-        got = MultiVariateGaussian().fit(train, sample_weight=np.full(12, unit)).covariance
-        assert_within(got, want, 64 * 12 * EPS * np.abs(want).max())
+@given(embeddings(n=(2, 9), dtypes=[np.float64]), seeds, st.sampled_from([0, 1, 0.5]))
+def test_a_whole_weight_repeats_the_image(sets, seed, ddof):
+    train, test = sets
+    w = np.random.default_rng(seed).integers(1, 4, len(train))
+    options = {"ddof": ddof, "reg_covar": 0.1 * float(train.var())}
+    got = MultiVariateGaussian(**options).fit(train, sample_weight=w)
+    want = MultiVariateGaussian(**options).fit(np.repeat(train, w, axis=0))
+    s = want.covariance
+    error = 2 * np.reshape(cov_bound(stack(train), ddof=ddof, fweights=w), s.shape) + 4 * EPS * np.abs(s)
+    assert_within(got.covariance, s, error)
+    d = want.mahalanobis(test).reshape(len(test), -1).T
+    moved = s.shape[1] * error.max(axis=(1, 2)) / spectrum(s)[1]
+    bound = distance_bound(s, d, 20 * np.abs(train).max()) + moved[:, None] * d
+    assert_within(got.mahalanobis(test).reshape(d.T.shape), d.T, bound.T)
 
 
-def test_weights_are_those_of_aweights(train):
-    a = np.arange(12.0)
-    got = MultiVariateGaussian(reg_covar=0).fit(train, sample_weight=a)
-    x = train.reshape(12, 5, 12)
-    want = np.array([np.cov(x[:, :, p].T, aweights=a) for p in range(12)])
-    assert_within(got.covariance, want, cov_bound(np.moveaxis(x, -1, 0), 1, None, a))
-    assert_within(got.mean, np.average(x, axis=0, weights=a), 64 * EPS * np.abs(x).max())
+def test_weights_of_one_change_nothing_and_their_unit_does(train):
+    want = MultiVariateGaussian(reg_covar=0).fit(train).covariance
+    for unit in (0.5, 1.0, 7):
+        got = MultiVariateGaussian(reg_covar=0).fit(train, sample_weight=np.full(12, unit)).covariance
+        # 12 samples each counted `unit` times
+        assert_within(got, want * 11 * unit / (12 * unit - 1), 64 * 12 * EPS * np.abs(want).max())
+
+
+def test_weights_are_counts_that_need_not_be_whole(train):
+    w = np.linspace(0, 3, 12)
+    got = MultiVariateGaussian(reg_covar=0).fit(train, sample_weight=w)
+    x = stack(train)
+    want = cov(x, aweights=w, ddof=0) * w.sum() / (w.sum() - 1)
+    assert_within(got.covariance, want, 2 * cov_bound(x, fweights=w))
+    assert_within(got.mean, np.average(x, axis=1, weights=w).T, 64 * EPS * np.abs(x).max())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, "float64", np.dtype(">f8")])
@@ -362,18 +421,19 @@ def test_the_dtype_asked_for_wins(rng, dtype, given_dtype):
         assert got.dtype == native
     assert_within(
         model.covariance,
-        oracles.fit(x)[1],
-        cov_bound(np.moveaxis(x.astype(float), -1, 0), eps=np.finfo(native).eps) + np.finfo(native).eps,
+        np.array([g.covariance for g in gaussians(x)]),
+        2 * cov_bound(stack(x).astype(float)) + np.finfo(native).eps * np.abs(model.covariance),
     )
 
 
 def test_single_precision_data_are_computed_in_double(rng):
     """Beyond what single precision can sum: the stored result is right to the last digit of single."""
     x = frozen(rng.standard_normal((2000, 2, 3)) + 100, np.float32)
-    want = oracles.fit(x)
+    want = gaussians(x)
+    covariance, mean = (np.array([getattr(g, name) for g in want]) for name in ("covariance", "mean"))
     model = MultiVariateGaussian().fit(x)
-    assert_within(model.covariance, want[1], 1.01 * SINGLE / 2 * np.abs(want[1]))
-    assert_within(model.mean, want[0], 1.01 * SINGLE / 2 * np.abs(want[0]))
+    assert_within(model.covariance, covariance, 1.01 * SINGLE / 2 * np.abs(covariance))
+    assert_within(model.mean.T, mean, 1.01 * SINGLE / 2 * np.abs(mean))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -567,14 +627,13 @@ def test_a_model_from_parameters_may_have_another_feature_axis_and_dtype():
 
 def test_parameters_of_the_original_in_single_precision_are_taken(train, test):
     """A float32 inverse is not symmetric to the last bit."""
-    mean, inverse = (v.astype(np.float32) for v in oracles.anomalib(train))
+    true_mean, true_inverse = anomalib(train.reshape(12, 5, 12))
+    mean, inverse = true_mean.astype(np.float32), true_inverse.astype(np.float32)
     inverse[:, 0, 1] *= 1 + 4 * SINGLE
     model = MultiVariateGaussian.from_parameters(frozen(mean), frozen(inverse))
-    want = oracles.score(test.reshape(6, 5, 12), *oracles.anomalib(train))
-    covariance = np.linalg.inv(oracles.anomalib(train)[1])
-    assert_within(
-        model.mahalanobis(test).reshape(6, 12), want, distance_bound(covariance, want.T, 10, SINGLE).T
-    )
+    want = exact_mahalanobis(stack(test), true_mean.T, true_inverse)
+    bound = distance_bound(np.linalg.inv(true_inverse), want, 10, SINGLE)
+    assert_within(model.mahalanobis(test).reshape(6, 12), want.T, bound.T)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -613,7 +672,7 @@ def test_an_interrupted_fit_leaves_the_model_as_it_was(train, test, monkeypatch)
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvgauss._moments.of_block", interrupted)
+    monkeypatch.setattr("mvgauss._scatter.Sample.of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(train + 1)
     np.testing.assert_array_equal(model.mahalanobis(test), want)

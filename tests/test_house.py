@@ -1,6 +1,7 @@
 """The shape of the house: which room knows which, what an import brings in, the fixed names."""
 
 import ast
+import graphlib
 import inspect
 import subprocess
 import sys
@@ -12,47 +13,67 @@ import mvgauss
 
 FOLDER = Path(mvgauss.__file__).parent
 
-#: The rooms, floor by floor: a room imports from lower floors only. Other files are optional parts,
-#: which import what they like and which no room imports.
+#: The rooms, floor by floor: a room imports from lower floors only. The folders are optional parts, which
+#: import what they like of the rooms, and which no room imports.
 FLOORS = [
-    {"_checks"},
-    {"_blas", "_embedding", "_files", "_lapack", "_maps", "_scores"},
-    {"_blocks"},
-    {"_moments", "_triangles"},
-    {"_whitening"},
-    {"_shrinkage"},
-    {"_fitted"},
-    {"_html", "_training"},
-    {"_model"},
-    {"_scoring"},
+    {"_checks", "_warnings"},
+    {"_blas", "_distributions", "_embedding", "_files", "_locks", "_maps", "_names", "_triangular"},
+    {"_blocks", "_conformal", "_whitening"},
+    {"_distance", "_factor", "_sums"},
+    {"_moments", "_scatter"},
+    {"_cov", "_shrinkage"},
+    {"_fitted", "_leverage"},
+    {"_fitting", "_html", "_limits", "_state"},
+    {"_leave_one_out", "_params"},
+    {"_saving", "_scoring", "_training"},
+    {"_decisions", "_diagnostics"},
     {"_gaussian"},
     {"__init__"},
 ]
-ROOMS = [room for floor in FLOORS for room in sorted(floor) if (FOLDER / f"{room}.py").is_file()]
-#: Maths rooms know nothing of pictures and files.
-MATHS = ["_moments", "_scores", "_shrinkage", "_training", "_triangles", "_whitening"]
+ROOMS = [room for floor in FLOORS for room in sorted(floor)]
+#: Maths rooms know nothing of pictures and files; most know nothing of threads and progress either.
+MATHS = ["_distributions", "_factor", "_leverage", "_shrinkage", "_triangular", "_whitening"]
+WALKED = ["_cov", "_distance", "_moments", "_scatter", "_sums"]
 #: Packages besides NumPy, SciPy and the standard library; the optional ones are imported when asked for.
-OUTSIDE = {"_blas": {"threadpoolctl"}, "_blocks": {"tqdm"}, "_gaussian": {"sklearn"}, "_model": {"sklearn"}}
+OUTSIDE = {"_blas": {"threadpoolctl"}, "_blocks": {"tqdm"}, "_params": {"sklearn"}}
+#: Optional parts, and what they import besides the rooms.
+PARTS = {"dask": {"dask", "distributed"}, "plot": {"matplotlib"}, "testing": {"hypothesis"}}
+#: Lines of the package without `testing`, docstrings and all: what it had before it knew two forms.
+LINES = 5622
 
 
-def imported(room):
-    """Return the names of the modules that the source of a room imports."""
+def name_of(path):
+    """Return the name of a module of the package, as it is imported."""
+    parts = path.relative_to(FOLDER.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in sorted(FOLDER.rglob("*.py"))}
+
+
+def imported(module):
+    """Return the names of the modules that the source of a module imports."""
     names = set()
-    for node in ast.walk(ast.parse((FOLDER / f"{room}.py").read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            names |= {
-                f"{node.module}.{alias.name}" if node.module == "mvgauss" else node.module
-                for alias in node.names
-            }
+            children = {f"{node.module}.{alias.name}" for alias in node.names} & set(FILES)
+            # what is taken from a module itself, or are all of it modules?
+            whole = len(children) < len(node.names)
+            names |= children | ({node.module} if whole or not children else set())
     return names
 
 
+def module_of(room):
+    """Return the name of the module of a room."""
+    return "mvgauss" if room == "__init__" else f"mvgauss.{room}"
+
+
 def rooms_of(room):
-    """Return the rooms that a room imports."""
-    return {name.split(".")[1] for name in imported(room) if name.startswith("mvgauss.")}
+    """Return what a room imports of the package."""
+    return {name.removeprefix("mvgauss.") for name in imported(module_of(room)) if name.startswith("mvgauss")}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -61,19 +82,61 @@ def test_imports_between_rooms_go_one_way(room):
     assert rooms_of(room) <= set().union(*FLOORS[:floor])
 
 
-def test_every_private_room_has_its_floor():
-    assert {path.stem for path in FOLDER.glob("_*.py")} <= set(ROOMS)
+def test_every_room_has_its_floor_and_every_folder_is_an_optional_part():
+    assert {path.stem for path in FOLDER.glob("*.py")} == set(ROOMS)
+    assert {path.parent.name for path in FOLDER.glob("*/*.py")} == set(PARTS)
+
+
+def test_no_imports_go_round_in_a_circle():
+    graph = {module: imported(module) & set(FILES) - {module} for module in FILES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("part", list(PARTS))
+def test_an_optional_part_imports_no_other_and_its_own_packages_only(part):
+    for module in FILES:
+        if module.startswith(f"mvgauss.{part}"):
+            names = imported(module)
+            inside = {name.split(".")[1] for name in names if name.startswith("mvgauss.")}
+            assert not inside & (set(PARTS) - {part})
+            packages = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+            assert packages <= {"mvgauss", "numpy", "scipy"} | PARTS[part]
+
+
+def test_the_kit_shares_no_code_with_what_it_tests():
+    for module in FILES:
+        if module.startswith("mvgauss.testing"):
+            assert {name for name in imported(module) if name.startswith("mvgauss")} <= {
+                name for name in FILES if name.startswith("mvgauss.testing")
+            }
+
+
+@pytest.mark.parametrize("room", MATHS + WALKED)
+def test_maths_rooms_know_nothing_of_pictures_and_files(room):
+    assert not rooms_of(room) & {"_embedding", "_files", "_maps", "_fitted", "_html"}
 
 
 @pytest.mark.parametrize("room", MATHS)
-def test_maths_rooms_know_nothing_of_pictures_and_files(room):
-    assert not rooms_of(room) & {"_embedding", "_files", "_maps"}
+def test_most_maths_rooms_know_nothing_of_threads_and_progress(room):
+    assert not rooms_of(room) & {"_blas", "_blocks", "_locks"}
+    names = {name.split(".")[0] for name in imported(module_of(room))}
+    assert not names & {"threading", "concurrent", "multiprocessing", "threadpoolctl", "tqdm"}
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_uses_numpy_scipy_and_the_standard_library(room):
-    packages = {name.split(".")[0] for name in imported(room)} - set(sys.stdlib_module_names)
+    packages = {name.split(".")[0] for name in imported(module_of(room))} - set(sys.stdlib_module_names)
     assert packages <= {"mvgauss", "numpy", "scipy"} | OUTSIDE.get(room, set())
+
+
+@pytest.mark.parametrize("module", list(FILES))
+def test_a_file_has_at_most_three_hundred_lines(module):
+    assert len(FILES[module].read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_the_package_is_as_small_as_it_was():
+    files = [path for module, path in FILES.items() if not module.startswith("mvgauss.testing")]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= LINES
 
 
 def test_importing_brings_in_nothing_that_is_optional():
@@ -89,9 +152,14 @@ def test_importing_brings_in_nothing_that_is_optional():
 
 def test_the_public_names_are_these():
     assert sorted(mvgauss.__all__) == [
+        "DefaultThresholdWarning",
+        "FewSamplesWarning",
         "Moments",
         "MultiVariateGaussian",
+        "PictureWarning",
         "anomaly_map",
+        "conformal_p_value",
+        "conformal_threshold",
         "cov",
         "mahalanobis",
         "pinv",
@@ -121,6 +189,16 @@ SIGNATURES = {
     mvgauss.MultiVariateGaussian.forward: "(self, embedding)",
     mvgauss.MultiVariateGaussian.__call__: "(self, embedding)",
     mvgauss.MultiVariateGaussian.mahalanobis: "(self, embedding, squared=False)",
+    mvgauss.MultiVariateGaussian.partial_fit: "(self, embedding, y=None, sample_weight=None)",
+    mvgauss.MultiVariateGaussian.merge: "(self, other)",
+    mvgauss.MultiVariateGaussian.score_samples: "(self, embedding)",
+    mvgauss.MultiVariateGaussian.p_value: "(self, embedding)",
+    mvgauss.MultiVariateGaussian.leave_one_out: "(self, embedding, sample_weight=None)",
+    mvgauss.MultiVariateGaussian.calibrate: "(self, embedding, sample_weight=None)",
+    mvgauss.MultiVariateGaussian.predict: "(self, embedding)",
+    mvgauss.MultiVariateGaussian.decision_function: "(self, embedding)",
+    mvgauss.MultiVariateGaussian.contributions: "(self, embedding)",
+    mvgauss.MultiVariateGaussian.diagnostics: "(self, embedding=None)",
     mvgauss.MultiVariateGaussian.save: "(self, path)",
     mvgauss.MultiVariateGaussian.load: "(path)",
 }

@@ -1,13 +1,13 @@
 """Laws of embeddings on disk: what can only be indexed is read part by part, and gives the same model."""
 
+import threading
 import tracemalloc
 
 import numpy as np
 import pytest
-from common import frozen, seeds
+from common import assert_within, frozen, seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import assert_within
 
 import mvgauss._embedding as room
 from mvgauss import MultiVariateGaussian
@@ -36,6 +36,7 @@ class OnDisk:
 def small_parts(monkeypatch):
     """Read at most 1000 bytes at once: two samples of the embedding below."""
     monkeypatch.setattr(room, "PART_BYTES", 1000)
+    monkeypatch.setattr(room, "MERGED_SAMPLES", 2)
 
 
 @pytest.fixture
@@ -118,6 +119,7 @@ def test_the_size_of_the_parts_changes_nothing_but_rounding(seed, n, size, dtype
 
 def test_parts_are_whole_samples_even_where_one_is_larger_than_a_part(x, monkeypatch):
     monkeypatch.setattr(room, "PART_BYTES", 1)
+    monkeypatch.setattr(room, "MERGED_SAMPLES", 1)
     disk = OnDisk(x)
     MultiVariateGaussian().fit(disk)
     assert [size for _, size in disk.reads] == [480] * 11
@@ -223,6 +225,203 @@ def test_what_is_no_array_of_real_numbers_is_refused_before_it_is_read(dtype):
     assert not disk.reads
 
 
+class Delivers(OnDisk):
+    """An array on disk that delivers parts of another kind than it says, from some sample on."""
+
+    def __init__(self, array, change, start=4):
+        super().__init__(array)
+        self.change, self.start = change, start
+
+    def __getitem__(self, key):
+        part = super().__getitem__(key)
+        return self.change(part) if key.start >= self.start else part
+
+
+WRONG = {
+    "masked": (lambda a: np.ma.masked_less(a, 2), "an array without masked entries, got a masked array"),
+    "complex": (lambda a: a + 1j, "real numbers, got dtype complex128"),
+    "objects": (lambda a: a.astype(object), "an array of real numbers, got dtype object"),
+    "text": (lambda a: a.astype("U9"), "an array of real numbers, got dtype <U"),
+    "bytes": (lambda a: a.astype("S9"), "an array of real numbers, got dtype .S"),
+    "dates": (lambda a: a.astype("M8[s]"), "an array of real numbers, got dtype datetime64"),
+    "spans": (lambda a: a.astype("m8[s]"), "an array of real numbers, got dtype timedelta64"),
+    "records": (lambda a: np.zeros(a.shape, "f8,f8"), "an array of real numbers, got dtype "),
+    "nothing": (lambda a: None, "an array of real numbers, got dtype object"),
+    "a list of text": (lambda a: a.astype("U9").tolist(), "an array of real numbers, got dtype <U"),
+}
+READERS = {
+    "fit": lambda m, x: m.fit(x),
+    "partial_fit": lambda m, x: m.partial_fit(x),
+    "leave_one_out": lambda m, x: m.leave_one_out(x),
+    "calibrate": lambda m, x: m.calibrate(x),
+    **SCORES,
+}
+
+
+@pytest.mark.parametrize("kind", list(WRONG))
+@pytest.mark.parametrize("reader", list(READERS))
+def test_a_part_is_checked_as_an_array_is(x, model, small_parts, kind, reader):
+    change, message = WRONG[kind]
+    before = model.mean
+    with pytest.raises(TypeError, match=f"^embedding: expected {message}"):
+        READERS[reader](model, Delivers(x, change))
+    np.testing.assert_array_equal(model.mean, before)
+
+
+def test_a_masked_part_without_masked_entries_is_an_array(x, small_parts):
+    got = MultiVariateGaussian().fit(Delivers(x, lambda a: np.ma.masked_less(a, -100)))
+    close(got, MultiVariateGaussian().fit(x), x)
+
+
+@pytest.mark.parametrize("reader", list(READERS))
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_number_that_is_gone_when_read_again_is_named_all_the_same(x, model, small_parts, reader, bad):
+    class Flickers(OnDisk):
+        def __getitem__(self, key):
+            part = super().__getitem__(key)
+            if (key.start, key.stop) == (6, 8) and [k for k, _ in self.reads].count(key) == 1:
+                part[1, 2, 1, 3] = bad
+            return part
+
+    with pytest.raises(
+        ValueError, match=r"^embedding: .*finite numbers, got (NaN|inf) at index \(7, 2, 1, 3\)"
+    ):
+        READERS[reader](model, Flickers(x))
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "merge"])
+def test_an_array_that_calls_the_model_it_is_read_for_gets_an_error(x, small_parts, method):
+    class CallsBack(OnDisk):
+        def __getitem__(self, key):
+            getattr(model, method)(other if method == "merge" else x)
+            return super().__getitem__(key)
+
+    model, other = MultiVariateGaussian().fit(x), MultiVariateGaussian().fit(x + 1)
+    before = model.mean
+
+    def fits():
+        with pytest.raises(RuntimeError, match="from within it"):
+            model.fit(CallsBack(x))
+        return model.mean
+
+    # in a thread of its own, so that a deadlock is a failure
+    answer = []
+    thread = threading.Thread(target=lambda: answer.append(fits()), daemon=True)
+    thread.start()
+    thread.join(30)
+    np.testing.assert_array_equal(answer[0], before)
+    close(model.fit(x + 2), MultiVariateGaussian().fit(x + 2), x)
+
+
+def test_an_array_may_score_with_the_model_it_is_read_for(x, model, small_parts):
+    class Scores(OnDisk):
+        def __getitem__(self, key):
+            model.mahalanobis(x)
+            return super().__getitem__(key)
+
+    close(model.fit(Scores(x)), MultiVariateGaussian().fit(x), x)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# runs
+
+
+class Chunked(OnDisk):
+    """An array in chunks, as HDF5 and Zarr have them."""
+
+    def __init__(self, array, chunks):
+        super().__init__(array)
+        self.chunks = chunks
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(1, 70),
+    st.integers(1, 4000),
+    st.integers(1, 9),
+    st.booleans(),
+    st.booleans(),
+)
+def test_runs_are_whole_chunks_where_those_are_not_too_long(n, chunk, size, c, merged, contiguous):
+    disk = Chunked(np.zeros((n, c, 2)), None if contiguous else (chunk, c, 2))
+    before, room.PART_BYTES = room.PART_BYTES, size
+    try:
+        x = room.Embedding(disk, 1)
+        parts = [part for part, _ in x.parts(merged=merged)]
+    finally:
+        room.PART_BYTES = before
+    covers(disk)
+    lengths, sample = [part.stop - part.start for part in parts], c * 2 * 8
+    step, chunk = min(n, max(1, size // sample, c if merged else 1)), 1 if contiguous else min(chunk, n)
+    if chunk <= step:
+        assert set(lengths[:-1]) <= {step - step % chunk}
+        assert lengths[-1] <= step
+    elif chunk * sample <= room.LONG_CHUNK * size:
+        assert set(lengths[:-1]) <= {chunk}
+    else:  # no chunk is read more often than it has to be
+        assert max(lengths) <= step
+        assert all(part.start // chunk == (part.stop - 1) // chunk for part in parts)
+        assert len([part for part in parts if part.stop <= chunk]) == -(-chunk // step)
+
+
+def test_a_run_to_be_merged_has_as_many_samples_as_features_or_some_hundreds(monkeypatch):
+    monkeypatch.setattr(room, "PART_BYTES", 1)
+    for c, wanted in ((7, 7), (511, 511), (700, 512)):
+        x = room.Embedding(OnDisk(np.zeros((900, c))), 1)
+        assert next(x.parts(merged=True))[0] == slice(0, wanted)
+        assert next(x.parts())[0] == slice(0, 1)
+
+
+@pytest.mark.parametrize("chunks", ["auto", ((4, 4, 3), (4,)), 5, (), (0, 0)])
+def test_chunks_of_another_kind_are_no_hindrance(x, small_parts, chunks):
+    close(MultiVariateGaussian().fit(Chunked(x, chunks)), MultiVariateGaussian().fit(x), x)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# all samples
+
+
+SHAPES = [((11, 4), 1), ((11, 4, 3), 1), ((11, 4, 3, 5), 1), ((11, 3, 5, 4), -1), ((11, 3, 4, 5), 2)]
+
+
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
+@pytest.mark.parametrize("dtype", ["f4", ">f8", "i2"])
+@pytest.mark.parametrize("kind", [OnDisk, np.asarray])
+def test_all_samples_at_once_and_those_of_some_patches(rng, shape, axis, dtype, kind, monkeypatch):
+    monkeypatch.setattr(room, "PART_BYTES", 500)
+    x = frozen(rng.normal(0, 100, shape), dtype)
+    stack = np.moveaxis(np.moveaxis(x, axis, -1), 0, -2)
+    given = room.Embedding(kind(x), axis)
+    got = given.whole()
+    assert got.dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(got, stack)
+    flat = stack.reshape(-1, 11, 4)
+    for patches in ([0], [], [*range(len(flat))], [len(flat) - 1, 0, 0]):
+        got = given.samples(np.array(patches, int))
+        assert got.dtype == x.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(got, flat[patches])
+
+
+def test_all_samples_of_an_array_in_memory_are_no_copy(x):
+    assert np.shares_memory(room.Embedding(x, 1).whole(), x)
+
+
+def test_all_samples_from_disk_are_read_once(x, small_parts):
+    disk = OnDisk(x)
+    room.Embedding(disk, 1).whole()
+    room.Embedding(disk, 1).samples(np.array([3, 7]))
+    covers(disk, times=2)
+    never_more_than_a_part(disk)
+
+
+def test_numbers_that_are_delivered_with_more_digits_than_declared_keep_them(x, small_parts):
+    """As data sets of netCDF do, which are declared as whole numbers and scaled when they are read."""
+    disk = Delivers(np.rint(x).astype("i2"), lambda a: a / 8, start=0)
+    given = room.Embedding(disk, 1)
+    np.testing.assert_array_equal(given.whole(), np.moveaxis(np.moveaxis(np.rint(x) / 8, 1, -1), 0, -2))
+    np.testing.assert_array_equal(given.samples(np.array([0]))[0], np.rint(x)[:, :, 0, 0] / 8)
+
+
 def test_another_shape_is_refused_before_it_is_read(x, model):
     disk = OnDisk(x[:, :3])
     for method in (model.partial_fit, model.mahalanobis, model.leave_one_out):
@@ -262,7 +461,7 @@ def test_a_memory_map_gives_the_bits_of_the_array(x, tmp_path, kind):
 
 def test_a_fit_holds_no_copy_of_a_memory_map(tmp_path):
     """A long embedding of a small model: what is allocated is some blocks, not the file."""
-    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (4000, 8, 20, 20))
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (10_000, 8, 20, 20))
     x[:] = np.random.default_rng(0).standard_normal((1, 8, 20, 20))
     x[::2] += 1
     model = MultiVariateGaussian(n_jobs=1).fit(x[:9])

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from common import LAYOUTS, frozen, layouts
+from common import EPS, LAYOUTS, assert_within, frozen, layouts
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EPS, assert_within
 from scipy import ndimage
 
 from mvgauss import anomaly_map

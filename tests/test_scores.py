@@ -6,15 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.stats
-from common import block_sizes, blocks_of, frozen, seeds
+from common import EPS, assert_within, block_sizes, blocks_of, frozen, gaussians, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import EPS, assert_within
 
-from mvgauss import MultiVariateGaussian
-from mvgauss import _distributions as _scores
-
-SINGLE = float(np.finfo(np.float32).eps)
+from mvgauss import MultiVariateGaussian, _distributions
 
 
 @pytest.fixture
@@ -219,9 +215,9 @@ def test_ddof_does_not_change_an_exact_p_value(rng, ddof):
     np.testing.assert_allclose(got, want, rtol=1e-11)
 
 
-def test_equal_weights_keep_the_exact_law(rng):
+def test_weights_of_one_keep_the_exact_law(rng):
     train, test = rng.standard_normal((12, 3, 4)), rng.standard_normal((5, 3, 4))
-    model = MultiVariateGaussian(reg_covar=0).fit(train, sample_weight=np.full(12, 0.3))
+    model = MultiVariateGaussian(reg_covar=0).fit(train, sample_weight=np.ones(12))
     assert model.p_value_law == "hotelling"
     want = MultiVariateGaussian(reg_covar=0).fit(train).p_value(test)
     np.testing.assert_allclose(model.p_value(test), want, rtol=1e-11)
@@ -257,6 +253,8 @@ INEXACT = {
     "ledoit_wolf": ({"reg_covar": 0, "shrinkage": "ledoit_wolf"}, 12, None),
     "as many samples as features": ({"reg_covar": 0}, 3, None),
     "fewer samples than features": ({"reg_covar": 0}, 2, None),
+    "equal weights that are no ones": ({"reg_covar": 0}, 12, np.full(12, 0.5)),
+    "samples that count twice": ({"reg_covar": 0}, 12, np.full(12, 2)),
     "unequal weights": ({"reg_covar": 0}, 12, np.linspace(1, 2, 12)),
     "almost equal weights": ({"reg_covar": 0}, 12, np.linspace(1, 1.01, 12)),
     "a zero weight": ({"reg_covar": 0}, 12, np.arange(12) > 0),
@@ -273,7 +271,7 @@ def test_an_approximation_never_has_the_name_of_the_exact_law(rng, tmp_path, cas
     np.testing.assert_allclose(model.p_value(x), want, rtol=1e-9)
     model.save(tmp_path / "m", resumable=False)
     assert MultiVariateGaussian.load(tmp_path / "m").p_value_law == "chi2"
-    if not isinstance(model.shrinkage, str) and n > 2:
+    if n > 2:
         assert model.calibrate(x, sample_weight=w).p_value_law == "leave-one-out"
         model.save(tmp_path / "m", resumable=False)
         assert MultiVariateGaussian.load(tmp_path / "m").p_value_law == "leave-one-out"
@@ -333,7 +331,7 @@ def test_a_rank_counts_the_good_distances_that_are_as_large(train, test):
 def test_a_tie_counts_as_as_large():
     good, d = np.array([[1.0, 2.0, 2.0, 3.0]]), np.array([[0.5, 1.0, 2.0, 2.5, 3.0, 4.0]])
     want = np.array([[5, 5, 4, 2, 2, 1]]) / 5
-    np.testing.assert_array_equal(_scores.rank_among(d, good), want)
+    np.testing.assert_array_equal(_distributions.rank_among(d, good), want)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -362,14 +360,16 @@ def left_out(draw):
     options = {
         "ddof": draw(st.sampled_from([0, 1, 0.5])),
         "reg_covar": draw(st.sampled_from([0, 0.01, 1.0])),
-        "shrinkage": draw(st.sampled_from([None, None, 0.0, 0.25, 1.0])),
+        "shrinkage": draw(st.sampled_from([None, None, 0.0, 0.25, 1.0, "oas", "ledoit_wolf"])),
     }
-    weighted = options["shrinkage"] is None and draw(st.booleans())
-    return frozen(x), frozen(rng.uniform(0.5, 2, n)) if weighted else None, options
+    w = None
+    if draw(st.booleans()):
+        w = rng.uniform(1, 3, n) if draw(st.booleans()) else rng.integers(1, 4, n)
+    return frozen(x), None if w is None else frozen(w), options
 
 
 @given(left_out(), block_sizes)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_leaving_one_out_is_refitting_without_it(case, size):
     x, w, options = case
     model = MultiVariateGaussian(**options).fit(x, sample_weight=w)
@@ -463,16 +463,42 @@ def test_leave_one_out_works_on_streamed_merged_and_loaded_models(train, tmp_pat
 
 
 @pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf"])
-def test_leaving_one_out_of_an_estimated_shrinkage_is_refused_with_the_reason(train, shrinkage):
-    model = MultiVariateGaussian(shrinkage=shrinkage).fit(train)
-    for call in (
-        lambda: model.leave_one_out(train),
-        lambda: model.calibrate(train),
-        lambda: model.threshold(train, 0.1, source="training"),
-    ):
-        with pytest.raises(ValueError, match=rf"shrinkage: expected .*'{shrinkage}'; .*another one without"):
-            call()
-    model.threshold(train, 0.1)  # held-out images need none
+@pytest.mark.parametrize("n", [5, 30], ids=["rows", "a triangle"])
+def test_an_estimated_shrinkage_is_estimated_without_the_sample(rng, shrinkage, n):
+    x = rng.standard_normal((n, 9, 2)) * np.linspace(1, 4, 9)[:, None]
+    x[0] *= 5
+    model = MultiVariateGaussian(shrinkage=shrinkage).fit(x)
+    got = model.leave_one_out(x)
+    want = np.array([g.leave_one_out() for g in gaussians(x, shrinkage=shrinkage)]).T
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+    fixed = MultiVariateGaussian(shrinkage=float(model.diagnostics()["shrinkage"][0])).fit(x)
+    assert not np.allclose(got[0, 0], fixed.leave_one_out(x)[0, 0], rtol=1e-6)
+    assert model.calibrate(x).p_value_law == "leave-one-out"
+    limit = np.sort(largest(got))[math.ceil((n + 1) * 0.75) - 1]
+    assert model.threshold(x, 0.25, source="training") == limit
+
+
+@pytest.mark.parametrize("c", [3, 40], ids=["a triangle", "rows"])
+def test_a_feature_that_is_zero_everywhere_leaves_the_samples_theirs(rng, c):
+    x = rng.standard_normal((12, c, 2))
+    x[:, 1] = 0
+    np.testing.assert_allclose(MultiVariateGaussian().fit(x).leave_one_out(x), refitted(x), rtol=1e-8)
+
+
+@pytest.mark.parametrize("c", [3, 70], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_samples_far_from_zero_are_the_samples_that_were_fitted(rng, c, streamed):
+    """What rounding leaves of a large mean is no other sample."""
+    x = 1e-3 * rng.standard_normal((30, c, 2)) + 1e12
+    model = MultiVariateGaussian()
+    if streamed:
+        for i in range(30):
+            model.partial_fit(x[i : i + 1])
+    else:
+        model.fit(x)
+    assert np.isfinite(model.leave_one_out(x)).all()
+    with pytest.raises(ValueError, match="embedding: expected the 30 samples that were fitted"):
+        model.leave_one_out(x + 1)
 
 
 def test_samples_that_were_not_fitted_are_refused(train):
@@ -491,6 +517,7 @@ def test_samples_that_were_not_fitted_are_refused(train):
         (lambda: model.leave_one_out(train, sample_weight=2 * np.ones(30)), "embedding: expected the 30 "),
         (lambda: weighted.leave_one_out(train), "sample_weight: expected the weights .* got None"),
         (lambda: weighted.leave_one_out(train, sample_weight=2 * w), "embedding: expected the 30 samples"),
+        (lambda: weighted.leave_one_out(train, sample_weight=w[::-1]), "embedding: expected the 30 samples"),
         (lambda: weighted.leave_one_out(train, sample_weight=w[1:]), "sample_weight: expected shape"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -543,9 +570,9 @@ def test_the_limit_is_the_conformal_quantile(seed, n, rate, ties):
     k = math.ceil((n + 1) * (1 - Fraction(rate)))
     if k > n:
         with pytest.raises(ValueError, match="false_positive_rate: expected at least 1 / "):
-            _scores.conformal_limit(frozen(scores), float(rate))
+            _distributions.conformal_limit(frozen(scores), float(rate))
     else:
-        assert _scores.conformal_limit(frozen(scores), float(rate)) == np.sort(scores)[k - 1]
+        assert _distributions.conformal_limit(frozen(scores), float(rate)) == np.sort(scores)[k - 1]
 
 
 @pytest.mark.parametrize(
@@ -561,7 +588,7 @@ def test_the_limit_is_the_conformal_quantile(seed, n, rate, ties):
     ],
 )
 def test_the_limit_of_a_rate_that_divides_evenly_loses_nothing_to_rounding(n, rate, k):
-    assert _scores.conformal_limit(np.arange(1.0, n + 1), rate) == k
+    assert _distributions.conformal_limit(np.arange(1.0, n + 1), rate) == k
 
 
 @pytest.mark.parametrize(
@@ -656,6 +683,17 @@ def test_without_a_limit_one_percent_of_the_exact_law_is_shared_by_the_patches(t
     for ddof in (0, 2):
         other = MultiVariateGaussian(reg_covar=0, ddof=ddof).fit(train)
         np.testing.assert_array_equal(other.predict(1.5 * train), model.predict(1.5 * train))
+
+
+@pytest.mark.parametrize("reg_covar", [0, 0.01], ids=["exact", "chi squared"])
+def test_the_default_limit_of_one_feature_and_of_constants(rng, reg_covar):
+    one = MultiVariateGaussian(reg_covar=reg_covar).fit(rng.standard_normal((12, 1, 2)))
+    want = scipy.stats.chi2.isf(0.005, 1) if reg_covar else scipy.stats.f.isf(0.005, 1, 11) * 13 / 12
+    assert one.threshold_ == pytest.approx(math.sqrt(want), rel=1e-9)
+    if not reg_covar:  # nothing varies: whatever comes is as near, at 0
+        constants = MultiVariateGaussian(reg_covar=0).fit(np.ones((12, 3, 2)))
+        assert constants.threshold_ == 0
+        assert (constants.mahalanobis(np.zeros((2, 3, 2))) == 0).all()
 
 
 def test_without_a_limit_and_an_exact_law_chi_squared_serves(model):

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import block_sizes, blocks_of, frozen, seeds
+from common import EPS, SINGLE, assert_within, block_sizes, blocks_of, frozen, gaussians, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import EPS, assert_within
 
 from mvgauss import MultiVariateGaussian
 
@@ -181,13 +180,13 @@ def test_a_covariance_that_is_the_target_already_stays(shrinkage, rho):
 
 
 @pytest.mark.parametrize("shrinkage", ESTIMATED)
-def test_shrinkage_in_single_precision_keeps_its_digits(rng, shrinkage):
+def test_shrinkage_kept_in_single_precision_is_computed_in_double(rng, shrinkage):
     x = frozen(rng.standard_normal((30, 6, 4)) + 2, np.float32)
     model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0, dtype=np.float32)
     model.partial_fit(x[:11]).partial_fit(x[11:])
     want, rho = theirs(x.astype(float), shrinkage)
-    assert_within(model.diagnostics()["shrinkage"], rho, 1e-4 * rho)
-    assert_within(model.covariance, want, entries(want, 1e-4))
+    assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * rho)
+    assert_within(model.covariance, want, entries(want, SINGLE))
 
 
 def test_the_intensity_tends_to_zero_with_more_samples(rng):
@@ -272,42 +271,70 @@ def test_fourth_moments_cannot_be_asked_for_in_mid_stream(rng, way):
 
 
 # ---------------------------------------------------------------------------------------------------------
-# refused
+# weights
 
-REASON = r"expected .*shrinkage=.*, got .*weight.*; .* samples of equal weight only"
+
+@given(
+    samples(n=(2, 12)), seeds, st.sampled_from([0.3, *ESTIMATED]), st.sampled_from([0, 1, 0.5]), st.booleans()
+)
+def test_weighted_samples_shrink_as_those_that_are_there_as_often(x, seed, shrinkage, ddof, streamed):
+    w = np.random.default_rng(seed).integers(1, 4, len(x))
+    options = {"shrinkage": shrinkage, "ddof": ddof, "reg_covar": 0.1 * float(x.var())}
+    want = MultiVariateGaussian(**options).fit(np.repeat(x, w, axis=0))
+    got = MultiVariateGaussian(**options)
+    if streamed:
+        got.partial_fit(x[:1], sample_weight=w[:1]).partial_fit(x[1:], sample_weight=w[1:])
+    else:
+        got.fit(x, sample_weight=w)
+    rho = want.diagnostics()["shrinkage"]
+    assert_within(got.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
+    assert_within(got.covariance, want.covariance, entries(want.covariance))
 
 
 @pytest.mark.parametrize("shrinkage", [0.3, *ESTIMATED])
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_shrinkage_with_weights_is_refused_with_the_reason(rng, shrinkage, method):
-    x = frozen(rng.standard_normal((9, 3, 2)))
-    model = MultiVariateGaussian(shrinkage=shrinkage)
-    with pytest.raises(ValueError, match=REASON):
-        getattr(model, method)(x, sample_weight=rng.uniform(1, 2, 9))
-    assert not model.__sklearn_is_fitted__()
+@pytest.mark.parametrize("c", [3, 20], ids=["a triangle", "rows"])
+def test_weights_need_not_be_whole(rng, shrinkage, c):
+    x, w = frozen(rng.standard_normal((9, c, 2)) + 3), frozen(rng.uniform(0.2, 3, 9))
+    model = MultiVariateGaussian(shrinkage=shrinkage).fit(x, sample_weight=w)
+    want = gaussians(x, w, shrinkage=shrinkage)
+    covariance = np.array([g.covariance for g in want])
+    assert_within(model.diagnostics()["shrinkage"], [g.intensity for g in want], 1e-9 * np.ones(2))
+    assert_within(model.covariance, covariance, entries(covariance, 1e-12))
 
 
 @pytest.mark.parametrize("shrinkage", [0.3, "oas"])
-@pytest.mark.parametrize("way", ["partial_fit", "merge into", "merge from", "take over", "merged before"])
-def test_weights_do_not_come_into_a_shrunk_model_by_another_way(rng, shrinkage, way):
-    """A model that took them in could not be scored any more: refused at the door, all or nothing."""
-    x = frozen(rng.standard_normal((9, 3, 2)))
-    weighted = MultiVariateGaussian().fit(x, sample_weight=rng.uniform(1, 2, 9))
+@pytest.mark.parametrize("way", ["partial_fit", "merge into", "merge from", "take over"])
+def test_weights_come_into_a_shrunk_model_by_every_way(rng, shrinkage, way):
+    x, w = frozen(rng.standard_normal((9, 3, 2))), frozen(rng.uniform(1, 2, 9))
+    weighted = MultiVariateGaussian().fit(x, sample_weight=w)
     shrunk = MultiVariateGaussian(shrinkage=shrinkage).fit(x)
-    before = shrunk.mahalanobis(x)
-    call = {
+    got = {
         "partial_fit": lambda: weighted.set_params(shrinkage=shrinkage).partial_fit(x),
         "merge into": lambda: shrunk.merge(weighted),
         "merge from": lambda: weighted.set_params(shrinkage=shrinkage).merge(shrunk),
-        "take over": lambda: MultiVariateGaussian(shrinkage=shrinkage).merge(weighted),
-        "merged before": lambda: (
-            MultiVariateGaussian().fit(x).merge(weighted).set_params(shrinkage=shrinkage).partial_fit(x)
-        ),
-    }[way]
-    with pytest.raises(ValueError, match=REASON):
-        call()
-    np.testing.assert_array_equal(shrunk.mahalanobis(x), before)
-    assert weighted.mahalanobis(x).shape == (9, 2)
+        "take over": lambda: MultiVariateGaussian(shrinkage=shrinkage).merge(weighted).partial_fit(x),
+    }[way]()
+    twice = np.concatenate([x, x])
+    want = MultiVariateGaussian(shrinkage=shrinkage).fit(twice, sample_weight=np.append(w, np.ones(9)))
+    assert_within(got.covariance, want.covariance, entries(want.covariance))
+
+
+@pytest.mark.parametrize("shrinkage", ESTIMATED)
+@pytest.mark.parametrize("scale", [1e-70, 1e-30, 1e-13, 1e8, 1e30, 1e70])
+@pytest.mark.parametrize("c", [3, 20], ids=["a triangle", "rows"])
+def test_the_unit_of_the_features_changes_no_intensity(rng, shrinkage, scale, c):
+    x = rng.standard_normal((9, c, 2)) * np.linspace(1, 3, c)[:, None]
+    model = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(x)
+    want, d = model.diagnostics()["shrinkage"], model.mahalanobis(x)
+    assert ((want > 0.01) & (want < 0.99)).all()
+    scaled = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(scale * x)
+    assert_within(scaled.diagnostics()["shrinkage"], want, 1e-9 * want)
+    assert_within(scaled.mahalanobis(scale * x), d, 1e-9 * d)
+    assert_within(scaled.leave_one_out(scale * x), model.leave_one_out(x), 1e-7 * d.max())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# refused
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,44 @@ from mvgauss import MultiVariateGaussian
 pytest.importorskip("sklearn")
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Estimator MultiVariateGaussian does not inherit from `sklearn.base.BaseEstimator`",
+    "ignore::sklearn.exceptions.SkipTestWarning",
+)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"reg_covar": 1.0, "ddof": 0}, {"reg_covar": 0}, {"shrinkage": "ledoit_wolf"}, {"n_jobs": 1}],
+    ids=str,
+)
+def test_check_estimator_passes_without_exception(options):
+    from sklearn.utils.estimator_checks import check_estimator
+
+    results = check_estimator(MultiVariateGaussian(**options), on_fail=None)
+    assert not [(r["check_name"], r["exception"]) for r in results if r["status"] in ("failed", "xfail")]
+    # only what needs another package is not checked
+    skipped = {r["check_name"] for r in results if r["status"] == "skipped"}
+    assert skipped <= {"check_sample_weights_pandas_series", "check_array_api_input"}
+    assert len(results) > 40
+    assert "check_sample_weight_equivalence_on_dense_data" in {r["check_name"] for r in results}
+
+
+@pytest.mark.parametrize("ddof", [0, 1, 2.5])
+@pytest.mark.parametrize("shrinkage", [None, 0.3, "oas", "ledoit_wolf"])
+@pytest.mark.parametrize("c", [3, 30], ids=["a triangle", "rows"])
+def test_whole_weights_are_repetition_and_none_is_absence(rng, ddof, shrinkage, c):
+    x, w = rng.standard_normal((9, c)), frozen([0, 1, 3, 2, 0, 1, 2, 1, 3])
+    options = {"ddof": ddof, "shrinkage": shrinkage}
+    weighted = MultiVariateGaussian(**options).fit(x, sample_weight=w)
+    for other in (
+        MultiVariateGaussian(**options).fit(np.repeat(x, w, axis=0)),
+        MultiVariateGaussian(**options).fit(x[w > 0], sample_weight=w[w > 0]),
+    ):
+        np.testing.assert_allclose(weighted.mean, other.mean, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(weighted.covariance, other.covariance, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(weighted.mahalanobis(x), other.mahalanobis(x), rtol=1e-11)
+        np.testing.assert_allclose(weighted.score_samples(x), other.score_samples(x), rtol=1e-11)
+
+
 def test_the_tables_of_scikit_learn_have_one_gaussian(rng):
     from sklearn.covariance import EmpiricalCovariance
 

@@ -85,7 +85,7 @@ def overlay(
     >>> from mvgauss import plot
     >>> figure = plot.overlay(np.zeros((2, 8, 8)), np.eye(4) * [[[1]], [[3]]], limit=2, fig=Figure())
     >>> len(figure.axes), figure.axes[-1].get_ylabel()
-    (3, 'standard deviations\\n(outlined above 2)')
+    (3, 'standard deviations\n(outlined above 2)')
     """
     x, white = _panels.checked_images(images)
     d = _panels.checked_maps("maps", maps, len(x)).astype(np.float64)

@@ -114,8 +114,8 @@ class Panels:
         for ax in axes:
             ax.set_visible(True)
         if self._titles is not None:
-            # a letter of this size is about a thirteenth of an inch wide
-            letters = max(4, int(13 * self.figure.bbox.width / self.figure.dpi / self._columns))
+            # an inch holds about eleven letters of this size
+            letters = max(4, int(11 * self.figure.bbox.width / self.figure.dpi / self._columns))
             lines = str(self._titles[i]).splitlines()
             title = "\n".join(textwrap.fill(s, letters, break_long_words=False) for s in lines)
             axes[0].set_title(title, fontsize="medium")

@@ -124,7 +124,8 @@ def svd_gaussian(
         kept = (data > c * np.finfo(float).eps * data.max(initial=0)) & (data > (1 + c / total) * noise)
         data, v = data[kept], v[kept]
     variances = (1 - rho) * data + ridge
-    outside, floor, width = np.eye(c) - v.T @ v, 1 / ridge if ridge else 0.0, c - len(v) if ridge else 0
+    outside = np.eye(c) - v.T @ v if len(v) < c else np.zeros((c, c))
+    floor, width = 1 / ridge if ridge else 0.0, c - len(v) if ridge else 0
     return SvdGaussian(
         origin + shift,
         (v.T * variances) @ v + ridge * outside,

@@ -28,6 +28,7 @@ def test_maps_share_one_scale_in_standard_deviations(pictures, drawn):
     assert axes[3].images[0].get_clim() == (0, maps.max())
     assert bar.get_ylabel() == "standard deviations"
     assert bar.get_ylim() == (0, maps.max())
+    assert axes[5].images[0].colorbar.extend == "neither"
     drawn(figure)
 
 
@@ -77,15 +78,15 @@ def test_titles_stand_above_the_images(pictures):
 
 def test_titles_wider_than_their_image_are_broken(pictures):
     images, maps, _ = pictures
-    title = "a title of many words\nand 13.2"
+    title = "a title of so many words that it is much wider than its image\nand 13.2"
     figure = plot.anomaly_maps(images, maps, titles=[title, "b", "unbreakable" * 5])
     first, _, third = (ax.get_title() for ax in figure.axes[:3])
     assert first.split() == title.split()
     assert first.splitlines()[-1] == "and 13.2", "breaks of the caller stay"
-    assert max(map(len, first.splitlines())) <= 13 * 2.3
     assert third == "unbreakable" * 5
-    widths = [ax.title.get_window_extent().width for ax in figure.axes[:1]]
-    assert widths[0] < 1.2 * figure.axes[0].get_window_extent().width
+    figure.canvas.draw()
+    for ax in figure.axes[:2]:
+        assert ax.title.get_window_extent().width < 1.05 * ax.get_window_extent().width
 
 
 def test_a_smaller_limit_is_marked_on_the_bar(pictures):

@@ -1,0 +1,190 @@
+"""The graphs: arrays whose blocks are `Fitted`, one for each chunk of patches (and of samples).
+
+Axes are numbered as those of the embedding: 0 is samples, `axis` features, the others are the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+from dask.highlevelgraph import HighLevelGraph
+from dask.layers import ArraySliceDep
+
+from mvgauss import _checks, _factor, _fitting
+from mvgauss._checks import Array
+from mvgauss._embedding import Embedding
+from mvgauss._fitted import Fitted
+from mvgauss._gaussian import MultiVariateGaussian
+from mvgauss.dask import _tasks
+
+
+def checked(model: object, embedding: object, fitted: Fitted | None) -> tuple[da.Array, Embedding]:
+    """Return the embedding without empty chunks, and what is known of it before it is computed."""
+    if not isinstance(model, MultiVariateGaussian):
+        _checks.refuse("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
+    x = embedding
+    if not isinstance(x, da.Array):
+        _checks.refuse("embedding", "a dask.array.Array", type(x).__name__, TypeError)
+    if any(math.isnan(n) for n in x.shape):
+        _checks.refuse("embedding", "chunks of known sizes", f"{x.shape}", hint="see .compute_chunk_sizes()")
+    seen = model._embedding(x, fitted)
+    if x.numblocks[seen.axis] > 1:
+        wanted, hint = (
+            f"features, axis {seen.axis}, in one chunk",
+            f".rechunk({{{seen.axis}: -1}}) joins them",
+        )
+        _checks.refuse("embedding", wanted, f"chunks {x.chunks[seen.axis]}", hint=hint)
+    if any(0 in sizes for sizes in x.chunks):
+        x = x.rechunk(tuple(tuple(n for n in sizes if n) for sizes in x.chunks))
+    return x, seen
+
+
+def states(
+    model: MultiVariateGaussian, x: da.Array, seen: Embedding, sample_weight: object, split_every: object
+) -> da.Array:
+    """Return the moments of all samples at each chunk of patches: trees over those of each chunk."""
+    split_every = _checks.integer("split_every", split_every, low=2)
+    weights, index = None, None
+    if sample_weight is not None:
+        weights, index = da.asarray(sample_weight), (0,)
+        if weights.shape != (n := seen.n_samples,):
+            _checks.refuse("sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}")
+        weights = weights.rechunk((x.chunks[0],))
+    every = tuple(range(x.ndim))
+    leaves = da.blockwise(
+        _tasks.moments,
+        every,
+        *(x, every, ArraySliceDep(x.chunks), every, weights, index),
+        layout=(seen.axis, x.dtype),
+        kept=model._kept(x.dtype),
+        how=model._regularisation(),
+        adjust_chunks={i: (1,) * x.numblocks[i] for i in every},
+        align_arrays=False,  # they are
+        meta=objects(x.ndim),
+    )
+    return da.reduction(
+        leaves,
+        _tasks.same,
+        _tasks.merged,
+        axis=0,
+        name="moments",
+        concatenate=False,
+        split_every=split_every,
+        dtype=object,
+        meta=objects(x.ndim - 1),
+    )
+
+
+def arrays(model: MultiVariateGaussian, x: da.Array, seen: Embedding, trees: da.Array) -> dict[str, da.Array]:
+    """Return the arrays of the Gaussians of such moments, chunked along the patches as the embedding."""
+    grid = patches(seen)
+    made = da.blockwise(_tasks.made, grid, trees, tuple(range(1, x.ndim)), meta=objects(len(grid)))
+    result = {}
+    # those of no patch have the names, dtypes and other axes of all
+    like = _fitting.like(seen.n_samples, seen.n_features, model._regularisation(), model._kept(seen.dtype))
+    for name, a in like.arrays.items():
+        tail = tuple(range(x.ndim, x.ndim + a.ndim - 1))
+        result[name] = da.blockwise(
+            _tasks.array_of,
+            (*grid, *tail),
+            *(made, grid, name, None),
+            new_axes=dict(zip(tail, a.shape[1:], strict=True)),
+            adjust_chunks={i: x.chunks[i] for i in grid},
+            meta=np.empty((0,) * (len(grid) + len(tail)), a.dtype),
+        )
+    return result
+
+
+def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da.Array:
+    """Return the scores of that name, one task for each chunk."""
+    if isinstance(model, Mapping):
+        x, seen = checked(MultiVariateGaussian(), embedding, None)
+        parts, dtype = of_arrays(model, x, seen)
+    else:
+        fitted = model._model() if isinstance(model, MultiVariateGaussian) else None
+        x, seen = checked(model, embedding, fitted)
+        assert fitted is not None
+        parts, dtype = of_model(fitted, x, seen), fitted.dtype
+    every, grid = tuple(range(x.ndim)), patches(seen)
+    # two steps of one name, which Dask makes one task of: the first, which loses no axis, together with
+    # what makes the chunk
+    scores = da.blockwise(
+        _tasks.scores,
+        every,
+        *(x, every, ArraySliceDep(x.chunks), every, parts, grid),
+        token=score,
+        score=score,
+        layout=(seen.axis, x.dtype),
+        options=options,
+        adjust_chunks={seen.axis: (1,)},
+        align_arrays=False,  # a part is one block, of one object
+        meta=np.empty((0,) * x.ndim, dtype),
+    )
+    return da.blockwise(
+        np.squeeze,
+        (0, *grid),
+        *(scores, every, (0, seen.axis + 1), None),  # the one block along the features comes in a list
+        token=score,
+        meta=np.empty((0,) * (1 + len(grid)), dtype),
+    )
+
+
+def of_model(fitted: Fitted, x: da.Array, seen: Embedding) -> da.Array:
+    """Return what scoring needs of a model, cut along the patches as the embedding is."""
+    fitted = replace(fitted if fitted.factor is None else fitted.without_moments(), grid=seen.grid)
+    graph: dict[Any, Any] = {}
+    for where, place in places(x, seen).items():
+        part = _tasks.part_of(fitted, place)
+        graph[where] = (_tasks.made, part) if part.factor is None else part
+    return gaussians(graph, x, seen)
+
+
+def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tuple[da.Array, np.dtype[Any]]:
+    """Return the same of the arrays of `parameters`, and the dtype of the scores."""
+    n, chunks = len(seen.grid), tuple(x.chunks[i] for i in patches(seen))
+    found = {name: da.asarray(a) for name, a in given.items()}
+    factor = _factor.of_arrays({name: a._meta for name, a in found.items()})
+    shapes = {name: a.shape for name, a in found.items()}
+    mean = (*seen.grid, seen.n_features)
+    if factor is None or shapes.get("mean") != mean or any(s[:n] != seen.grid for s in shapes.values()):
+        wanted = f"the arrays of `parameters` for the grid {seen.grid}, with a mean of shape {mean}"
+        _checks.refuse("model", wanted, f"shapes {shapes}")
+    found = {name: a.rechunk((*chunks, *(-1,) * (a.ndim - n))) for name, a in found.items()}
+    graph: dict[Any, Any] = {}
+    for where in places(x, seen):
+        blocks = [(a.name, *where, *(0,) * (a.ndim - n)) for a in found.values()]
+        graph[where] = (_tasks.of_arrays, list(found), blocks)
+    return gaussians(graph, x, seen, *found.values()), factor.dtype
+
+
+def gaussians(graph: dict[Any, Any], x: da.Array, seen: Embedding, *arrays: da.Array) -> da.Array:
+    """Return the array of such blocks, of which each is made once.
+
+    As layers of blocks, Dask would make them again for each chunk of samples.
+    """
+    name, blocks = f"gaussians-{uuid4().hex}", tuple((1,) * x.numblocks[i] for i in patches(seen))
+    named = {(name, *where): task for where, task in graph.items()}
+    layers = HighLevelGraph.from_collections(name, named, dependencies=arrays)
+    return da.Array(layers, name, blocks, meta=objects(len(blocks)))
+
+
+def patches(seen: Embedding) -> tuple[int, ...]:
+    """Return the axes of the grid."""
+    return tuple(i for i in range(1, len(seen.shape)) if i != seen.axis)
+
+
+def places(x: da.Array, seen: Embedding) -> dict[tuple[int, ...], _tasks.Place]:
+    """Return where each chunk of the grid lies, in row-major order."""
+    slices = ArraySliceDep(tuple(x.chunks[i] for i in patches(seen)))
+    return {where: slices[where] for where in np.ndindex(*slices.numblocks)}
+
+
+def objects(ndim: int) -> Array:
+    """Return the prototype of an array of objects."""
+    return np.empty((0,) * ndim, object)

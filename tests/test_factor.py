@@ -1,0 +1,128 @@
+"""Both forms of a factor are held to the same laws against dense matrices."""
+
+import numpy as np
+import pytest
+from common import frozen
+
+from mvgauss._factor import Root, Thin
+from mvgauss._scatter import Rows, Sample, in_rows
+
+P, C = 3, 12
+
+
+def block(n, deficient=False):
+    r = np.random.default_rng(n)
+    x = r.normal(size=(P, n, C)) * np.linspace(0.5, 2, C)
+    if deficient:
+        x[:, :, 5] = x[:, :, 1] + x[:, :, 2]
+        x[:, :, 7] = 0
+    return Sample.of(frozen(x), None, fourth=False)
+
+
+def factor(sample, scale, ridge):
+    ones = np.ones(P)
+    return sample.scatter.factor(scale * ones, ridge * ones, 0 * ones, None, ridge > 0)
+
+
+def check_factor(factor, sigma, precision=1e-13):
+    """Hold a block of factors to the covariances that it stands for."""
+    p, c = sigma.shape[:2]
+    values, vectors = np.linalg.eigh(sigma)
+    keep = values > 1e-10 * values[:, -1:]
+    rank = keep.sum(axis=1)
+    condition = values[:, -1] / np.where(keep, values, np.inf).min(axis=1)
+    rtol = precision * condition.max() + 1e-13
+    inverse = (vectors * np.where(keep, 1 / np.where(keep, values, 1), 0)[:, None]) @ vectors.swapaxes(1, 2)
+    assert (factor.rank == rank).all()
+    log_pdet = np.log(np.where(keep, values, 1)).sum(axis=1)
+    np.testing.assert_allclose(factor.log_pdet, log_pdet, atol=c * rtol)
+    z = frozen(np.random.default_rng(0).normal(size=(p, 5, c)))
+    want = np.einsum("pmi,pij,pmj->pm", z, inverse, z)
+    np.testing.assert_allclose(factor.squared_norms(z), want, rtol=rtol, atol=rtol * want.max())
+    size = np.abs(inverse).max()
+    np.testing.assert_allclose(factor.solve(z), z @ inverse, atol=10 * rtol * size)
+    np.testing.assert_allclose(factor.inverse(), inverse, atol=rtol * size)
+    assert (factor.inverse() == factor.inverse().swapaxes(1, 2)).all()
+    np.testing.assert_allclose(factor.covariance(), sigma, atol=rtol * np.abs(sigma).max())
+    assert (factor.covariance() == factor.covariance().swapaxes(1, 2)).all()
+    full = rank == c
+    np.testing.assert_allclose(factor.condition()[full], condition[full], rtol=10 * rtol)
+    assert np.isinf(factor.condition()[~full]).all()
+    inside = np.einsum("pij,pmj->pmi", sigma, z)
+    assert not factor.off_support(inside).any()
+    assert (factor.off_support(z) == ~full[:, None]).all()
+    part = factor[slice(1, 2)]
+    assert (part.squared_norms(z[1:2]) == factor.squared_norms(z)[1:2]).all()
+    again = type(factor)(**{name: np.zeros_like(a) for name, a in factor.arrays().items()})
+    if isinstance(factor, Thin):
+        again.rows[...] = factor.rows
+    again[slice(0, 2)], again[slice(2, 3)] = factor[slice(0, 2)], factor[slice(2, 3)]
+    assert (again.squared_norms(z) == factor.squared_norms(z)).all()
+
+
+@pytest.mark.parametrize("deficient", [False, True])
+@pytest.mark.parametrize("ridge", [0.0, 1e-4, 0.01, 10.0])
+@pytest.mark.parametrize("n", [2, 3, 5, 7, 8, 12, 13, 14, 40])
+def test_a_factor_is_that_of_the_dense_covariance(n, ridge, deficient):
+    sample = block(n, deficient)
+    scale = 1 / (n - 1)
+    sigma = sample.scatter.square() * scale + ridge * np.eye(C)
+    made = factor(sample, scale, ridge)
+    assert isinstance(made, Thin if ridge and in_rows(n, C) else Root)
+    check_factor(made, sigma)
+
+
+@pytest.mark.parametrize("ridge", [0.01, 1e-4])
+@pytest.mark.parametrize("n", [2, 4, 7])
+def test_both_forms_give_the_same_answers_where_both_are_possible(n, ridge):
+    sample, scale, ones = block(n), 1 / (n - 1), np.ones(P)
+    thin = factor(sample, scale, ridge)
+    square = Rows.triangular(sample.scatter.array).factor(scale * ones, ridge * ones, 0 * ones, None, True)
+    assert isinstance(thin, Thin)
+    assert isinstance(square, Root)
+    z = frozen(np.random.default_rng(1).normal(size=(P, 4, C)))
+    bound = 64 * np.sqrt(thin.condition().max()) * np.finfo(float).eps
+    np.testing.assert_allclose(thin.squared_norms(z), square.squared_norms(z), rtol=bound)
+    np.testing.assert_allclose(thin.log_pdet, square.log_pdet, rtol=bound)
+    np.testing.assert_allclose(thin.condition(), square.condition(), rtol=bound)
+
+
+@pytest.mark.parametrize("n", [2, 7, 13, 40])
+@pytest.mark.parametrize("scale", [0.0, 1e-300, 1e-100, 1e100])
+def test_a_factor_is_right_at_any_scale(n, scale):
+    """A scale of 0 is a shrinkage of 1: a multiple of the identity."""
+    sample = block(n)
+    if scale in (1e-300, 0.0):
+        made = factor(sample, scale, 2.0)
+        check_factor(made, np.broadcast_to(2 * np.eye(C), (P, C, C)) + 0.0)
+        return
+    one, other = factor(sample, 0.5, 0.25), factor(sample, 0.5 * scale, 0.25 * scale)
+    z = np.random.default_rng(1).normal(size=(P, 4, C))
+    np.testing.assert_allclose(other.squared_norms(z) * scale, one.squared_norms(z), rtol=1e-10)
+    np.testing.assert_allclose(other.log_pdet, one.log_pdet + C * np.log(scale), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [3, 7])
+def test_patches_without_a_ridge_beside_others_are_pseudo_inverted(n):
+    """An estimated shrinkage may be 0 at one patch and not at another."""
+    sample, ridge = block(n), np.array([0.5, 0.0, 0.1])
+    made = sample.scatter.factor(np.ones(P), ridge, ridge, None, True)
+    assert isinstance(made, Thin)
+    check_factor(made, sample.scatter.square() + ridge[:, None, None] * np.eye(C), precision=1e-12)
+
+
+@pytest.mark.parametrize("ridge", [0.01, 0.0])
+@pytest.mark.parametrize("n", [5, 20])
+def test_what_is_kept_in_single_gives_what_double_gives(n, ridge):
+    sample = block(n)
+    made = factor(sample, 1 / (n - 1), ridge)
+    arrays = {
+        k: a.astype(np.float32) if k in ("root", "rows", "small") else a for k, a in made.arrays().items()
+    }
+    single = type(made)(**arrays)
+    z = np.random.default_rng(1).normal(size=(P, 4, C))
+    bound = (
+        64 * np.sqrt(np.where(np.isinf(made.condition()), 1e3, made.condition()).max()) * np.finfo("f4").eps
+    )
+    np.testing.assert_allclose(single.squared_norms(z), made.squared_norms(z), rtol=bound)
+    np.testing.assert_allclose(single.condition(), made.condition(), rtol=bound * 10)

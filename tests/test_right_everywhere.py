@@ -1,0 +1,355 @@
+"""No silently wrong number: in any precision, near every boundary, on every road to a model."""
+
+import itertools
+
+import numpy as np
+import pytest
+from common import frozen
+
+from mvgauss import Moments, MultiVariateGaussian, cov, pinv
+from mvgauss.testing import svd_gaussian
+
+EPS = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
+
+
+def draws(*shape):
+    return np.random.default_rng(0).normal(size=shape)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# a known ridge is a floor
+
+
+@pytest.mark.parametrize("kept", ["float32", "float64"])
+def test_a_ridge_is_kept_beside_a_loud_feature(kept):
+    sd = np.full(384, 0.5)
+    sd[7] = 100
+    x = frozen((draws(1000, 384) * sd).astype(np.float32))
+    y = x[:3].copy()
+    y[:, 3] += 10
+    model = MultiVariateGaussian(dtype=kept).fit(x)
+    assert (model.rank == 384).all()
+    want = svd_gaussian(x).mahalanobis(y)
+    np.testing.assert_allclose(model.mahalanobis(y), want, rtol=64 * 2000 * EPS[kept])
+    assert want.min() > 30
+
+
+def pictures(n, side=24, noise=100):
+    r = np.random.default_rng(0)
+    bright = 30000 + 12000 * r.normal(size=(n, 1))
+    return frozen(np.clip(bright + noise * r.normal(size=(n, side * side)), 0, 65535).astype(np.uint16))
+
+
+def test_a_ridge_is_kept_under_pictures_of_varying_brightness():
+    x = pictures(203)
+    model = MultiVariateGaussian().fit(x[:200])
+    np.testing.assert_allclose(
+        model.mahalanobis(x[200:]), svd_gaussian(x[:200]).mahalanobis(x[200:]), rtol=1e-7
+    )
+    assert (model.rank == 576).all()
+
+
+@pytest.mark.parametrize("n", [60, 150])
+def test_a_tiny_ridge_is_kept_in_single_precision(n):
+    x, y = frozen(draws(n + 5, 100)[:n].astype(np.float32)), frozen(draws(n + 5, 100)[n:].astype(np.float32))
+    model = MultiVariateGaussian(reg_covar=1e-6, dtype="float32").fit(x)
+    np.testing.assert_allclose(
+        model.mahalanobis(y), svd_gaussian(x, reg_covar=1e-6).mahalanobis(y), rtol=1e-3
+    )
+    assert (model.rank == 100).all()
+    assert np.isfinite(model.score_samples(y)).all()
+
+
+@pytest.mark.parametrize(("n", "c"), [(5, 40), (20, 40), (41, 40), (90, 40)])
+def test_a_distance_is_at_most_that_of_the_ridge_alone(n, c):
+    x, y = frozen(draws(n, c) * 1e3), frozen(draws(4, c) * 1e3)
+    model = MultiVariateGaussian(reg_covar=1e-4).fit(x)
+    z = y - x.mean(axis=0)
+    assert (model.mahalanobis(y, squared=True) <= (z * z).sum(axis=1) / 1e-4 * (1 + 1e-12)).all()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# a given inverse is taken at its word
+
+
+@pytest.mark.parametrize("kept", [np.float64, np.float32, np.float16])
+@pytest.mark.parametrize(("n", "c"), [(60, 150), (200, 150)])
+@pytest.mark.parametrize("ridge", [0.01, 1e-3])
+def test_the_two_arrays_of_a_model_give_the_model_back(kept, n, c, ridge):
+    r = np.random.default_rng(1)
+    x = frozen(r.normal(size=(n, c, 2)) + 2 * r.normal(size=(n, 1, 1)))
+    y = frozen(r.normal(size=(5, c, 2)) + 2 * r.normal(size=(5, 1, 1)))
+    model = MultiVariateGaussian(reg_covar=ridge).fit(x)
+    again = MultiVariateGaussian.from_parameters(*(a.astype(kept) for a in model), dtype="float64")
+    condition = model.diagnostics()["condition"].max()
+    assert condition < 1e6
+    assert (again.rank == c).all()
+    bound = 64 * np.sqrt(condition) * np.finfo(kept).eps
+    np.testing.assert_allclose(again.mahalanobis(y), model.mahalanobis(y), rtol=min(bound, 0.02))
+    np.testing.assert_allclose(again.score_samples(y), model.score_samples(y), rtol=min(bound, 0.1))
+    error = np.abs(again.covariance - model.covariance).max() / np.abs(model.covariance).max()
+    assert error <= condition * np.finfo(kept).eps
+
+
+@pytest.mark.parametrize("kept", [np.float64, np.float32, np.float16])
+def test_truly_singular_inverses_keep_their_rank(kept):
+    x = frozen(draws(20, 30, 3))
+    model = MultiVariateGaussian(reg_covar=0).fit(x)
+    again = MultiVariateGaussian.from_parameters(*(a.astype(kept) for a in model))
+    assert (again.rank == 19).all()
+    bound = 64 * np.sqrt(100) * max(np.finfo(kept).eps, np.finfo(np.float64).eps)
+    np.testing.assert_allclose(again.mahalanobis(x), model.mahalanobis(x), rtol=bound)
+
+
+def test_a_direction_of_a_deficient_inverse_is_dropped_along_its_own_axes():
+    """The null direction of this inverse is no axis, and its kept ones are not either."""
+    u = np.array([[1.0, 2, 2], [2, 1, -2], [2, -2, 1]]) / 3
+    inverse = frozen((u.T * [4.0, 1.0, 0.0]) @ u)
+    model = MultiVariateGaussian.from_parameters(np.zeros((3, 1)), inverse[None])
+    assert model.rank == [2]
+    np.testing.assert_allclose(model.mahalanobis(u), [2, 1, 0], atol=1e-15)
+    np.testing.assert_allclose(model.covariance[0], (u.T * [0.25, 1, 0]) @ u, atol=1e-15)
+
+
+def test_the_identity_in_half_precision_is_its_own_inverse():
+    inverse, rank = pinv(np.eye(1024, dtype=np.float16), return_rank=True)
+    assert rank == 1024
+    assert (inverse == np.eye(1024)).all()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# leave-one-out
+
+
+def test_a_gross_outlier_is_never_normal_when_it_is_left_out():
+    x = draws(200, 20)
+    x[:, 3] *= 1e-6
+    x[0, 3] = 1
+    got = MultiVariateGaussian(reg_covar=0).fit(x).leave_one_out(frozen(x))
+    np.testing.assert_allclose(got[0], svd_gaussian(x[1:], reg_covar=0).mahalanobis(x[:1])[0], rtol=1e-8)
+    assert got[0] > 1e6
+
+
+@pytest.mark.parametrize("shrinkage", [None, 0.3, 1.0, "oas", "ledoit_wolf"])
+@pytest.mark.parametrize("ridge", [0.01, 0])
+@pytest.mark.parametrize("n", [4, 9, 10, 11, 19, 20, 21, 22, 45])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_leaving_one_out_is_fitting_without_it(shrinkage, ridge, n, weighted):
+    r = np.random.default_rng(n)
+    x = frozen(r.normal(size=(n, 20, 2)) * np.linspace(0.5, 3, 20)[:, None] + 5)
+    w = frozen(r.integers(0, 4, n) + (np.arange(n) < 3)) if weighted else None
+    model = MultiVariateGaussian(reg_covar=ridge, shrinkage=shrinkage).fit(x, sample_weight=w)
+    got = model.leave_one_out(x, w)
+    for i in range(n):
+        rest, weights = np.delete(x, i, axis=0), None if w is None else np.delete(w, i)
+        other = MultiVariateGaussian(reg_covar=ridge, shrinkage=shrinkage).fit(rest, sample_weight=weights)
+        np.testing.assert_allclose(got[i], other.mahalanobis(x[i : i + 1])[0], rtol=1e-7)
+
+
+def test_calibration_and_limits_follow_leave_one_out():
+    x = draws(200, 20, 3)
+    x[0, :, 1] += 1000
+    model = MultiVariateGaussian().fit(x).calibrate(x)
+    assert model.threshold(x, 0.005, source="training") > 1000
+
+
+# ---------------------------------------------------------------------------------------------------------
+# rank, in whatever dtype the data were stored
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_ten_softmax_features_have_rank_nine(dtype):
+    e = np.exp(draws(300, 10))
+    x = (e / e.sum(axis=1, keepdims=True)).astype(dtype)
+    model = MultiVariateGaussian(reg_covar=0).fit(x)
+    assert model.rank == [9]
+    assert model.mahalanobis(x).max() < 10
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset"), [("f8", 0), ("f8", 1e5), ("f4", 0), ("f4", 100), ("f2", 0), ("f2", 10)]
+)
+@pytest.mark.parametrize("n", [5, 8, 16, 17, 40])
+def test_a_copy_of_deficient_data_has_the_rank_of_the_data(dtype, offset, n):
+    r = np.random.default_rng(3)
+    x = (r.normal(size=(40, 3)) @ r.normal(size=(3, 30)))[:n, :, None].repeat(4, axis=2) * [1, 2, 0.5, 3]
+    assert (MultiVariateGaussian(reg_covar=0).fit((x + offset).astype(dtype)).rank == 3).all()
+
+
+def test_a_small_feature_at_zero_is_not_taken_for_noise_of_a_large_one():
+    x = draws(50, 4)
+    x[:, 1] = 1e4 + 100 * x[:, 1]
+    x[:, 2] *= 1e-4
+    model = MultiVariateGaussian(reg_covar=0).fit(x.astype(np.float32))
+    assert model.rank == [4]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# shifted before it is rounded
+
+
+def test_data_far_from_zero_keep_their_covariance_in_single_precision():
+    x = 10**9 + np.random.default_rng(0).integers(-5, 5, size=(100, 2))
+    np.testing.assert_allclose(cov(x, dtype="float32"), np.cov(x.T), rtol=1e-6)
+    np.testing.assert_allclose(Moments(x, dtype="float32").cov(), np.cov(x.T), rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.1, 1, 100)])
+def test_an_offset_costs_no_digits_of_a_covariance_in_single_precision(weights):
+    x = draws(100, 3)
+    want = cov(x, aweights=weights)
+    np.testing.assert_allclose(cov(x + 1e5, aweights=weights, dtype="float32"), want, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# out of range
+
+
+@pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.4, None])
+@pytest.mark.parametrize("scale", [1e8, 1e-13, 1e60, 1e-60])
+@pytest.mark.parametrize("n", [6, 40])
+def test_a_common_factor_of_the_data_changes_no_intensity_and_no_distance(shrinkage, scale, n):
+    x = draws(n, 10)
+    plain, scaled = (MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(f * x) for f in (1, scale))
+    np.testing.assert_allclose(scaled.diagnostics()["shrinkage"], plain.diagnostics()["shrinkage"], rtol=1e-9)
+    np.testing.assert_allclose(scaled.mahalanobis(scale * x), plain.mahalanobis(x), rtol=1e-9)
+    np.testing.assert_allclose(scaled.leave_one_out(scale * x), plain.leave_one_out(x), rtol=1e-7)
+
+
+@pytest.mark.parametrize(("scale", "word"), [(1e-170, "smaller"), (1e160, "larger")])
+def test_data_whose_squares_leave_the_range_are_refused_for_what_they_are(scale, word):
+    with pytest.raises(ValueError, match=f"whose squares float64 can hold, got {word} ones"):
+        MultiVariateGaussian().fit(scale * draws(30, 4))
+
+
+@pytest.mark.parametrize("scale", [1e77, 1e-80])
+def test_data_whose_fourth_powers_leave_the_range_are_refused_where_those_are_needed(scale):
+    with pytest.raises(ValueError, match="whose squares float64 can hold"):
+        MultiVariateGaussian(shrinkage="ledoit_wolf").fit(scale * draws(30, 4))
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-160, 1e-46, 1e200])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_common_factor_of_relative_weights_changes_nothing(unit, dtype):
+    x, w = draws(30, 4), np.linspace(0, 1, 30)
+    np.testing.assert_allclose(cov(x, aweights=unit * w, dtype=dtype), cov(x, aweights=w), rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-160, 1e160])
+def test_moments_refuse_weights_whose_squares_leave_the_range(unit):
+    with pytest.raises(ValueError, match="aweights: expected weights whose squares do not leave the range"):
+        Moments(draws(30, 4), aweights=np.full(30, unit))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the sweep
+
+
+def sample(kind, n, c):
+    """Return n samples, with six more, of c features of some kind."""
+    r = np.random.default_rng(c + n)
+    z = r.normal(size=(n + 6, c))
+    if kind == "common":
+        return z + 2 * r.normal(size=(n + 6, 1))
+    if kind == "uneven ReLU":
+        return np.maximum(z, 0) * np.exp(1.5 * r.normal(size=c))
+    if kind == "1/k^2":
+        return z / np.arange(1, c + 1) ** 2 @ np.linalg.qr(r.normal(size=(c, c)))[0]
+    if kind == "one loud":
+        z[:, c // 2] *= 200
+        return z
+    if kind == "one nearly dead":
+        z[:, c // 2] *= 1e-6
+        return z
+    if kind == "softmax":
+        return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    if kind == "pictures":
+        return np.clip(30000 + 12000 * r.normal(size=(n + 6, 1)) + 100 * z, 0, 65535).astype(np.uint16)
+    return z * float(kind)
+
+
+KINDS = [
+    "1e-3",
+    "1",
+    "1e3",
+    "common",
+    "uneven ReLU",
+    "1/k^2",
+    "one loud",
+    "one nearly dead",
+    "softmax",
+    "pictures",
+]
+
+
+def roads(x, ridge, kept, folder):
+    """Yield models of the same samples ``(N, C, 1)``, each made in another way."""
+    n = len(x)
+
+    def new():
+        return MultiVariateGaussian(reg_covar=ridge, dtype=kept)
+
+    model = new().fit(x)
+    yield "fitted", model
+    streamed = new()
+    for part in np.split(x, sorted({1, 2, n // 2, n // 2 + 1} & set(range(1, n)))):
+        streamed.partial_fit(part)
+    yield "streamed", streamed
+    half = n // 2
+    merged = new()
+    merged.merge(new().partial_fit(x[half:]))
+    merged.merge(new().partial_fit(x[:half]))
+    yield "merged", merged
+    model.save(folder / "model.npz", resumable=False)
+    yield "saved", MultiVariateGaussian.load(folder / "model.npz")
+    streamed.save(folder / "model.npz")
+    yield "saved to go on", MultiVariateGaussian.load(folder / "model.npz")
+    yield "from parameters", MultiVariateGaussian.from_parameters(*model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("c", [3, 40, 150])
+def test_every_road_gives_what_the_singular_values_of_the_rows_give(kind, c, tmp_path):
+    for n, ridge, kept in itertools.product(sorted({5, c - 1, c, c + 1, 4 * c} - {2}), [0.01, 1e-6, 0], EPS):
+        both = sample(kind, n, c)
+        x, y = both[:n], both[n:]
+        want = svd_gaussian(x, reg_covar=ridge)
+        least = want.ridge if want.rank > len(want.variances) else want.variances.min()
+        condition = want.variances.max() / least
+        bound = 64 * np.sqrt(condition) * EPS[kept]
+        # a double rounds the mean of far data to its own last digit, single to that of single
+        offset = np.abs(want.mean).max() / np.sqrt(least) * np.finfo(float).eps
+        for road, model in roads(x[:, :, None], ridge, kept, tmp_path):
+            case = f"{kind}, n = {n}, c = {c}, ridge {ridge}, {kept}, {road}"
+            given = road == "from parameters"
+            if given and condition > 1e6:
+                continue  # the small eigenvalues of an inverse are lost where it is rounded
+            allowed = bound + offset
+            if given:  # an inverse of few rows is a difference, and so is a deviation from a rounded mean
+                allowed = bound + condition * np.finfo(float).eps
+                allowed += np.abs(want.mean).max() / np.sqrt(least) * EPS[kept]
+            assert (model.rank == want.rank).all(), case
+            d = want.mahalanobis(y)
+            assert (np.abs(model.mahalanobis(y[:, :, None])[:, 0] - d) <= allowed * d).all(), case
+            if want.rank == c:  # off the support the tolerance is that of what is kept
+                density = want.score_samples(y)
+                error = np.abs(model.score_samples(y[:, :, None])[:, 0] - density)
+                assert (error <= allowed * np.maximum(np.abs(density), d**2 + c)).all(), case
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("c", [3, 40])
+def test_leaving_one_out_is_right_everywhere(kind, c):
+    """Half of the digits, as the closed form is used while these are left; single where that is kept."""
+    for n, ridge, kept in itertools.product(sorted({5, c - 1, c, c + 1, 4 * c} - {2}), [0.01, 1e-6, 0], EPS):
+        x = sample(kind, n, c)[:n]
+        want = svd_gaussian(x, reg_covar=ridge)
+        least = want.ridge if want.rank > len(want.variances) else want.variances.min()
+        bound = max(64 * np.sqrt(want.variances.max() / least) * EPS[kept], 1e-7)
+        got = MultiVariateGaussian(reg_covar=ridge, dtype=kept).fit(x).leave_one_out(x)
+        truth = want.leave_one_out()
+        assert (np.abs(got - truth) <= bound * truth).all(), (
+            f"{kind}, n = {n}, c = {c}, ridge {ridge}, {kept}"
+        )
