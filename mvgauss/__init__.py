@@ -10,11 +10,25 @@ scored samples, ``...`` any stack.
 
 from importlib.metadata import version as _version
 
+from mvgauss._conformal import conformal_p_value, conformal_threshold
 from mvgauss._cov import cov
 from mvgauss._distance import mahalanobis, pinv
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._maps import anomaly_map
 from mvgauss._moments import Moments
+from mvgauss._warnings import DefaultThresholdWarning, FewSamplesWarning, PictureWarning
 
-__all__ = ["Moments", "MultiVariateGaussian", "anomaly_map", "cov", "mahalanobis", "pinv"]
+__all__ = [
+    "DefaultThresholdWarning",
+    "FewSamplesWarning",
+    "Moments",
+    "MultiVariateGaussian",
+    "PictureWarning",
+    "anomaly_map",
+    "conformal_p_value",
+    "conformal_threshold",
+    "cov",
+    "mahalanobis",
+    "pinv",
+]
 __version__ = _version("mvgauss")

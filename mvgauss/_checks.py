@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import sys
 from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, NoReturn
@@ -47,6 +48,15 @@ class BadItem(ValueError):
             return ValueError(str(self))
         index = tuple(int(i) for i in np.unravel_index(start + self.item, stack))
         return ValueError(f"{self} at index {index if len(index) > 1 else index[0]} of the stack")
+
+
+def outside() -> int:
+    """Return the stack level, for the caller of `warnings.warn`, of the code that called the package."""
+    package, level = __name__.partition(".")[0], 1
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def briefly(value: object) -> str:

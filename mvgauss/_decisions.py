@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from dataclasses import replace
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks, _distributions
+from mvgauss import _blocks, _checks, _distributions, _limits
 from mvgauss._checks import Array
+from mvgauss._conformal import checked_rate, conformal_p_value
+from mvgauss._distance import deviations
+from mvgauss._params import not_fitted
 from mvgauss._scoring import Scoring
+from mvgauss._warnings import DefaultThresholdWarning
 
 
 class Decisions(Scoring):
     """The decisions of a model of patches."""
 
     def calibrate(self, embedding: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Keep the leave-one-out distances of the fitted images, for `p_value` where no law is exact.
+        """Keep leave-one-out distances of the fitted images, for `p_value` and `image_p_value`.
 
         Parameters
         ----------
@@ -31,11 +35,16 @@ class Decisions(Scoring):
         -------
         MultiVariateGaussian
             The model itself. It keeps N numbers more for each patch, until new samples come.
+
+        Raises
+        ------
+        ValueError
+            As `leave_one_out`.
         """
         with self._training():
             d = self.leave_one_out(embedding, sample_weight)
             kept = np.sort(np.ascontiguousarray(d.reshape(len(d), -1).T), axis=1)
-            self._fitted = replace(self._model(), loo_distances=kept)
+            self._fitted = replace(self._model(), loo_distances=kept, loo_largest=np.sort(_largest(d)))
         return self
 
     def threshold(
@@ -67,8 +76,8 @@ class Decisions(Scoring):
         Raises
         ------
         ValueError
-            If n images cannot support the rate; the message names the smallest that they can. Or as
-            `mahalanobis` and `leave_one_out`.
+            If n images cannot support the rate; the message names the smallest that they can. Or if
+            the images are not what `source` says, or as `mahalanobis` and `leave_one_out`.
         TypeError
             If an argument is of the wrong kind.
 
@@ -89,15 +98,15 @@ class Decisions(Scoring):
         .. [1] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World", Springer,
            2005, chapter 2.
         """
-        rate = _checks.number("false_positive_rate", false_positive_rate, low=0, above=True)
-        if rate >= 1:
-            _checks.refuse("false_positive_rate", "a number between 0 and 1", f"{rate:g}", hint="5 % is 0.05")
+        rate = checked_rate(false_positive_rate)
         if source not in ("held-out", "training"):
             _checks.refuse("source", "'held-out' or 'training'", _checks.briefly(source))
         with self._training():
+            self._require_fit()
             if source == "training":
                 d = self.leave_one_out(embedding, sample_weight)
             else:
+                self._refuse_fitted(embedding)
                 d = self.mahalanobis(embedding)
             limit = _distributions.conformal_limit(_largest(d), rate)
             self._fitted = replace(self._model(), limit=limit)
@@ -105,16 +114,23 @@ class Decisions(Scoring):
 
     @property
     def threshold_(self) -> float:
-        """Limit of `predict`: that of `threshold`, or else a rough one.
+        """Limit of `predict`: that of `threshold`, one that was assigned, or else the default.
 
-        The rough one is the distance that some patch of a good image exceeds with a probability of
-        1 %, by Bonferroni over the patches, under the exact law or else under that of chi-squared.
+        The default is the distance that some patch of a good image exceeds with a probability of about
+        1 %, by Bonferroni over the patches, if embeddings are Gaussian: by the exact law where there is
+        one, or else by an approximate one that the moments give. Of parameters alone
+        (`from_parameters`), and of no more samples than features without ridge and shrinkage, it is
+        that of chi-squared, which can be far off.
         """
         fitted = self._model()
-        if fitted.limit is not None:
-            return fitted.limit
-        rank = fitted.factors(self._walk("factors")).rank.max()
-        return math.sqrt(fitted.isf(0.01 / fitted.n_patches, rank))
+        return _limits.by_default(fitted, self._walk("factors")) if fitted.limit is None else fitted.limit
+
+    @threshold_.setter
+    def threshold_(self, value: float) -> None:
+        limit = _checks.number("threshold_", value, low=0)
+        with self._training():
+            self._require_fit()
+            self._fitted = replace(self._model(), limit=limit)
 
     def decision_function(self, embedding: ArrayLike) -> Array:
         """How far the largest distance of each image stays below `threshold_`.
@@ -128,7 +144,28 @@ class Decisions(Scoring):
         -------
         ndarray, shape (M,)
             Margins in standard deviations; negative for defective images.
+
+        Raises
+        ------
+        ValueError
+            If the model is not fitted, or the embedding is of another shape or not finite.
+        TypeError
+            If an argument is of the wrong kind.
+
+        Warns
+        -----
+        DefaultThresholdWarning
+            If no limit was set and the distribution of the model is not exact.
         """
+        self._require_fit()
+        fitted = self._model()
+        if fitted.limit is None and fitted.distribution != "hotelling":
+            warnings.warn(
+                "no limit was set, so that the default for Gaussian embeddings decides; set one with "
+                "threshold(good_images, false_positive_rate)",
+                DefaultThresholdWarning,
+                stacklevel=_checks.outside(),
+            )
         return np.asarray(self.threshold_ - _largest(self.mahalanobis(embedding)).astype(np.float64))
 
     def predict(self, embedding: ArrayLike) -> Array:
@@ -143,8 +180,93 @@ class Decisions(Scoring):
         -------
         ndarray of int, shape (M,)
             +1 for an image whose largest distance is at most `threshold_`, else -1.
+
+        Raises
+        ------
+        ValueError
+            As `decision_function`.
+        TypeError
+            If an argument is of the wrong kind.
+
+        Warns
+        -----
+        DefaultThresholdWarning
+            As `decision_function`.
         """
         return np.where(self.decision_function(embedding) >= 0, 1, -1)
+
+    def image_p_value(self, embedding: ArrayLike) -> Array:
+        r"""Probability that a good image has a largest distance at least as large.
+
+        Parameters
+        ----------
+        embedding : array_like, shape (M, C, *grid)
+            Embeddings of M images that were not fitted, on the grid that was.
+
+        Returns
+        -------
+        ndarray, shape (M,)
+            Between 1 / (n + 1) and 1, for the n fitted images.
+
+        Raises
+        ------
+        ValueError
+            If the model was not calibrated, or the embedding is of another shape or not finite.
+        TypeError
+            If an argument is of the wrong kind.
+
+        See Also
+        --------
+        calibrate : Has to be called first, with the fitted images.
+        conformal_p_value : The same of any score, from held-out images.
+
+        Notes
+        -----
+        :math:`(1 + \#\{\text{good} \ge d\}) / (n + 1)` among the largest leave-one-out distances of the
+        fitted images. Each of them belongs to a model of one image less: close to the probability,
+        and without the guarantee of held-out images.
+        """
+        largest = self._model().loo_largest
+        if largest is None:
+            raise ValueError(
+                "image_p_value: expected a model with leave-one-out distances of whole images, got one "
+                "without; call calibrate(embedding) with the fitted images"
+            )
+        return conformal_p_value(_largest(self.mahalanobis(embedding)), largest)
+
+    def _require_fit(self) -> None:
+        """Refuse to decide with the identity that a model has before it is fitted."""
+        if self._fitted is None:
+            raise not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
+
+    def _refuse_fitted(self, embedding: ArrayLike) -> None:
+        """Refuse the fitted images where held-out ones are expected."""
+        fitted = self._model()
+        x = self._embedding(embedding, fitted)
+        if x.n_samples != fitted.n_samples or fitted.weighted or fitted.scatter is None:
+            return
+        # what has the same mean and the same squares about it
+        total, squares = np.zeros(fitted.mean.shape), np.zeros(fitted.mean.shape)
+        for _, stack in x.parts():
+            blocks = _blocks.flat(stack, 2, x.grid)
+            for b in _blocks.slices(x.n_patches, stack.shape[-2] * x.n_features * 8):
+                with np.errstate(all="ignore"):  # what is not finite is refused when it is scored
+                    v = deviations(blocks[b], fitted.mean[b])
+                    total[b] += v.sum(axis=1)
+                    squares[b] += np.square(v).sum(axis=1)
+        n, eps = fitted.n_samples, float(np.finfo(np.float64).eps)
+        diagonal = fitted.scatter.diagonal()
+        spread = np.sqrt(diagonal / n)
+        rounding = 64 * n * eps * (spread + np.abs(fitted.mean))
+        same = np.abs(total) <= n * rounding
+        same &= np.abs(squares - diagonal) <= n * rounding * (spread + rounding)
+        if diagonal.any() and same.all():
+            _checks.refuse(
+                "embedding",
+                "good images that were not fitted",
+                f"the {n} fitted ones",
+                hint="use source='training' for these",
+            )
 
 
 def _largest(distances: Array) -> Array:

@@ -7,7 +7,7 @@ covariance), n the number of samples that the mean and the covariance were estim
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -16,6 +16,8 @@ from mvgauss import _checks
 from mvgauss._checks import Array
 
 Distribution = Literal["hotelling", "leave-one-out", "chi2"]
+
+_SMALLEST = 1e-7  #: of 1 / degrees of freedom: more of them make no difference
 
 
 def log_density(squared: Array, rank: Array, log_pdet: Array) -> Array:
@@ -49,6 +51,84 @@ def chi2_sf(squared: Array, p: Array) -> Array:
 def chi2_isf(probability: Array | float, p: Array) -> Array:
     """Return the squared distance of that law reached with the given probability."""
     return np.where(p > 0, 2 * special.gammainccinv(np.maximum(p, 1) / 2, probability), 0.0)
+
+
+class Shape(NamedTuple):
+    """The law :math:`D^2 = m + t (F(1/a, 1/b) - 1)` of squared distances, ``(P,)`` each."""
+
+    mean: Array  #: m
+    scale: Array  #: t
+    above: Array  #: a
+    below: Array  #: b
+
+    @classmethod
+    def chi2(cls, p: Array) -> Shape:
+        """Return that of chi-squared with p degrees of freedom."""
+        return cls(p * 1.0, p * 1.0, 1 / np.maximum(p, 1), np.full(p.shape, _SMALLEST))
+
+    @classmethod
+    def of_new(cls, hat: Array, g: Array, n: float, c: int) -> Shape:
+        r"""Return the law of new samples, from K Q K^T ``(B, k, k)`` of rows K and the inverse Q.
+
+        The scatter :math:`M = K^T K` of n samples of covariance :math:`\Sigma` is that of n - 1
+        independent deviations, and :math:`Q = (g M + \delta I)^{-1}`. Given Q, the :math:`D^2` of a new
+        sample has the cumulants :math:`m_1, 2 m_2, 8 m_3` with
+        :math:`m_k = \operatorname{tr}(\Sigma Q)^k`. Each is found among the deviations, from products
+        :math:`v_i^T Q v_j` of one, pairs and triples of different ones that are left out of Q to first
+        order: with :math:`t_k = \operatorname{tr}(M Q)^k / (n-1)^k` and :math:`u = 1/(1 - g t_1)`,
+
+        .. math::
+           m_1 &= t_1 u, \quad m_2 = p\, u^4, \quad p = t_2 - t_1^2 / (n-1), \\
+           m_3 &= (t_3 - 3 t_1 p / (n-1) - t_1^3/(n-1)^2)\, u^6 + 3 g\, m_2^2 / u .
+
+        Without a ridge, and with :math:`\gamma = C/(n-1)`, these are :math:`C/(1-\gamma)`,
+        :math:`C/(1-\gamma)^3` and :math:`C (1+\gamma)/(1-\gamma)^5`, and the law is Hotelling's but for
+        terms of 1/n. To the mean, which belongs to Q without one sample, its share is added,
+        :math:`m_1 / (1 + g m_2 / (u m_1))`, and the distance of the mean from its expectation
+        multiplies by 1 + 1/n. The degrees of freedom below are :math:`(n-1)/u + 1`, or more if the
+        cumulants ask for it.
+        """
+        rows = n - 1
+        hat = hat / rows
+        square = np.matmul(hat, hat)
+        t1, t2 = np.trace(hat, axis1=1, axis2=2), np.square(hat).sum(axis=(1, 2))
+        t3 = (square * hat).sum(axis=(1, 2))
+        u = 1 / np.maximum(1 - g * t1, _SMALLEST)
+        p = t2 - t1**2 / rows
+        m1 = t1 * u
+        m2 = np.clip(p * u**4, m1**2 / c, m1**2 * u)
+        m3 = (t3 - 3 * t1 * p / rows - t1**3 / rows**2) * u**6 + 3 * g * m2**2 / u
+        one = np.where(m1 > 0, m1, 1)
+        r2 = np.where(m1 > 0, m2 / one**2, 1)
+        b = u / (rows + u)
+        s = np.clip(m3 / one**3 / r2, r2, np.sqrt(r2) + 2 * b)
+        # the law whose second and third cumulants are these
+        b = np.minimum(b, s - r2)
+        k = s**2 / r2
+        free = np.maximum(k - 4 * b, 0)
+        a, b = np.maximum((free + np.sqrt(k * free)) / 2, _SMALLEST), np.maximum(b, _SMALLEST)
+        m1 = m1 * (1 + 1 / n) / (1 + g * m2 / (u * one))
+        return cls(m1, m1 * np.sqrt(r2 / (a + b)), a, b)
+
+    def sf(self, squared: float) -> Array:
+        """Return P(D^2 >= squared)."""
+        t = np.where(self.scale > 0, self.scale, 1)
+        f = np.maximum(1 + (squared - self.mean) / t, 0)
+        tail = special.fdtrc(1 / self.above, 1 / self.below, f)
+        return np.where(self.scale > 0, tail, 0.0)
+
+    def largest_isf(self, probability: float) -> float:
+        """Return the squared distance that some of the P patches exceed with at most this probability."""
+        high = 1.0
+        while self.sf(high).sum() > probability:
+            high *= 2
+        low = 0.0
+        while high - low > 1e-12 * high:
+            middle = (low + high) / 2
+            if middle in (low, high):
+                break
+            low, high = (middle, high) if self.sf(middle).sum() > probability else (low, middle)
+        return high
 
 
 def rank_among(d: Array, good: Array) -> Array:

@@ -71,12 +71,28 @@ class Embedding:
                 hint = ""
                 if grid is not None and len(self.shape) == len(grid) + 1:
                     hint = "a single sample needs its axis too: embedding[None]"
+                elif axis := self._axis_of(n_features, grid):
+                    hint = f"are the features on axis {axis}? then set feature_axis={axis}"
+                elif what.startswith("a grid"):
+                    hint = "resize pictures as when fitting"
                 elif what.endswith("features"):  # the words that scikit-learn's tools look for
                     hint = (
                         f"X has {got} features, but MultiVariateGaussian is expecting {wanted} "
                         "features as input"
                     )
                 _checks.refuse(self.name, what, f"{got} {place}", hint=hint)
+
+    def _axis_of(self, n_features: int | None, grid: tuple[int, ...] | None) -> int:
+        """Return the other end of the shape, -1 or 1, if the features expected are there; else 0."""
+        axis = 1 if self.axis == len(self.shape) - 1 else -1
+        rest = self.shape[1:-1] if axis == -1 else self.shape[2:]
+        fits = len(self.shape) > 2 and self.shape[axis] == n_features and self.n_features != n_features
+        return axis if fits and grid in (None, rest) else 0
+
+    @property
+    def pictures(self) -> bool:
+        """Whether this looks like pictures of three or four channels."""
+        return self.dtype == np.uint8 and len(self.shape) > 2 and self.shape[-1] in (3, 4)
 
     def parts(self, *, merged: bool = False) -> Iterator[tuple[slice, Array]]:
         """Yield runs of samples, each with its stack ``(*grid, n, C)``; longer ones to be `merged`."""

@@ -56,7 +56,9 @@ class Fitted:
     fourth: Array | None = None  #: (P,)
     factor: Factor | None = None  #: made when first needed
     loo_distances: Array | None = None  #: (P, n), sorted leave-one-out distances, if it was calibrated
+    loo_largest: Array | None = None  #: (n,), sorted, the images' largest ones
     limit: float | None = None  #: of the largest distance of an image, if one was set
+    default_limit: float | None = None  #: the one to use else, made when first needed
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     @property
@@ -86,7 +88,8 @@ class Fitted:
     @property
     def arrays(self) -> dict[str, Array]:
         """All arrays that are kept, by name."""
-        found = {name: getattr(self, name) for name in ("mean", "third", "fourth", "loo_distances")}
+        names = ("mean", "third", "fourth", "loo_distances", "loo_largest")
+        found = {name: getattr(self, name) for name in names}
         if self.scatter is not None:
             found["rows" if self.scatter.rows else "triangle"] = self.scatter.array
         return {k: a for k, a in found.items() if a is not None} | (
@@ -188,7 +191,9 @@ class Fitted:
             regularisation=how,
             factor=None,
             loo_distances=None,
+            loo_largest=None,
             limit=None,
+            default_limit=None,
             third=higher[0],
             fourth=higher[1],
         )

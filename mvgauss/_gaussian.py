@@ -154,6 +154,42 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
 
     _cov = staticmethod(cov)
 
+    def fit_predict(
+        self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
+    ) -> Array:
+        """Fit, and tell which of the fitted images look defective, as scikit-learn's detectors do.
+
+        Fitted images lie closer to the Gaussians than new ones, so that fewer are flagged; see
+        `leave_one_out`.
+
+        Parameters
+        ----------
+        embedding : array_like, shape (N, C, *grid)
+            As in `fit`.
+        y : object, optional
+            Ignored; there for scikit-learn's pipelines.
+        sample_weight : array_like, shape (N,), optional
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of int, shape (N,)
+            As from `predict`.
+
+        Raises
+        ------
+        ValueError
+            As `fit`.
+        TypeError
+            As `fit`.
+
+        Warns
+        -----
+        DefaultThresholdWarning
+            As `decision_function`.
+        """
+        return self.fit(embedding, y, sample_weight).predict(embedding)
+
     def forward(self, embedding: ArrayLike) -> list[Array]:
         """Fit, and return the two parameters as a plain list, as anomalib does.
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _fitting, _html
+from mvgauss import _checks, _fitting, _html, _names
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted, Walk
@@ -43,6 +43,7 @@ class Parameters:
     """Parameters of the constructor, and the Gaussians that were fitted with them."""
 
     _fitted: Fitted | None = None
+    _feature_names: Array | None = None  #: of the columns, where data frames were fitted
 
     n_features: int | None
     n_patches: int | None
@@ -138,12 +139,20 @@ class Parameters:
         """Number of features of the fitted embeddings."""
         return self._model().n_features
 
+    @property
+    def feature_names_in_(self) -> Array:
+        """Names of the columns of the fitted data frames, ``(C,)``; missing where those had none."""
+        self._model()
+        if self._feature_names is None:
+            raise AttributeError("feature_names_in_: this model was fitted without feature names")
+        return self._feature_names.copy()
+
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn, which alone asks, what kind of estimator this is."""
         from sklearn.utils import InputTags, Tags, TargetTags
 
         return Tags(
-            estimator_type=None,
+            estimator_type="density_estimator",
             target_tags=TargetTags(required=False),
             input_tags=InputTags(two_d_array=True, three_d_array=True),
             array_api_support=False,
@@ -174,6 +183,8 @@ class Parameters:
 
     def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
         """Return an embedding of the sizes seen before, or of those given to the constructor."""
+        if fitted is not None:
+            _names.check(self._feature_names, _names.of(value), type(self).__name__)
         x = Embedding(value, self.feature_axis)
         if fitted is None:
             x.refuse_other(self.n_features, self.n_patches)

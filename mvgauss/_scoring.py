@@ -89,6 +89,30 @@ class Scoring(Parameters):
 
         return self._score("score_samples", embedding, kernel)
 
+    def score(self, embedding: ArrayLike, y: object = None) -> float:
+        """Mean log density of the patches of new images, for scikit-learn's searches.
+
+        Parameters
+        ----------
+        embedding : array_like, shape (M, C, *grid)
+            Embeddings of M images, on the grid that was fitted.
+        y : object, optional
+            Ignored; there for scikit-learn.
+
+        Returns
+        -------
+        float
+            The mean of `score_samples`; larger is better.
+
+        Raises
+        ------
+        ValueError
+            As `score_samples`.
+        TypeError
+            As `score_samples`.
+        """
+        return float(self.score_samples(embedding).mean(dtype=np.float64))
+
     def p_value(self, embedding: ArrayLike) -> Array:
         r"""Probability of a distance at least as large, for a patch of a new good image.
 

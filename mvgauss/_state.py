@@ -22,6 +22,7 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Array]]:
     names = ("grid", "n_samples", "sum_weights", "sum_squared_weights", "resolution", "limit")
     values = {name: getattr(fitted, name) for name in names}
     values["dtype"] = fitted.dtype.name
+    values["default_limit"] = fitted.default_limit
     values["regularisation"] = fitted.regularisation._asdict()
     values["resumable"] = fitted.scatter is not None
     return values, fitted.arrays
@@ -46,7 +47,7 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     names |= {"third", "fourth"} if resumable and how.needs_fourth else set()
     kind = next((kind for kind in (Root, Thin) if _own(kind) <= set(arrays)), None)
     names |= set() if kind is None else set(kind.__dataclass_fields__)
-    names |= {"loo_distances"} & set(arrays)
+    names |= {"loo_distances", "loo_largest"} & set(arrays)
     if set(arrays) != names or not (resumable or kind):
         _checks.refuse("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     check_arrays(arrays, p, c, n if resumable else None, dtype)
@@ -65,7 +66,9 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         fourth=arrays.get("fourth"),
         factor=None if kind is None else kind(**{k: arrays[k] for k in kind.__dataclass_fields__}),
         loo_distances=arrays.get("loo_distances"),
-        limit=None if values["limit"] is None else _checks.number("limit", values["limit"], low=0),
+        loo_largest=arrays.get("loo_largest"),
+        limit=_limit("limit", values["limit"]),
+        default_limit=_limit("default_limit", values.get("default_limit")),
     )
     loo = self.loo_distances
     if loo is not None and (loo.shape[1] != n or (np.diff(loo, axis=1) < 0).any()):
@@ -83,6 +86,11 @@ def _counts(values: dict[str, Any]) -> tuple[int, float, float]:
     if v > w * w * (1 + 1e-9) or w * w > n * v * (1 + 1e-9):  # Cauchy & Schwarz
         _checks.refuse("sum_weights", f"sums of {n} weights and of their squares", f"{w:g} and {v:g}")
     return n, w, v
+
+
+def _limit(name: str, value: object) -> float | None:
+    """Return a limit, or None."""
+    return None if value is None else _checks.number(name, value, low=0)
 
 
 def _own(kind: type[Factor]) -> set[str]:
@@ -109,6 +117,7 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
         ("log_pdet", (p,), _DOUBLE),
         ("shrinkage", (p,), _DOUBLE),
         ("loo_distances", (p, good), dtype),
+        ("loo_largest", (good,), dtype),
     ):
         a = arrays.get(name)
         if a is None:
@@ -120,7 +129,9 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
 
 def _check_values(name: str, a: Array, c: int) -> None:
     """Refuse values of an array that cannot be."""
-    least = dict.fromkeys(("rank", "shrinkage", "fourth", "scale", "ridge", "loo_distances"), 0)
+    least = dict.fromkeys(
+        ("rank", "shrinkage", "fourth", "scale", "ridge", "loo_distances", "loo_largest"), 0
+    )
     most = {"rank": c, "shrinkage": 1}
     _checks.finite(name, a)
     if a.size and (a.min() < least.get(name, -math.inf) or a.max() > most.get(name, math.inf)):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Self
 
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks, _fitting
+from mvgauss import _checks, _fitting, _names
 from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError
 from mvgauss._params import Parameters, not_fitted
+from mvgauss._warnings import FewSamplesWarning, PictureWarning
 
 #: The largest weight that is taken: far below where its square leaves the range.
 _HEAVY = 1e100
@@ -43,11 +45,28 @@ class Training(Parameters):
             model is left as it was.
         TypeError
             If an argument is of the wrong kind.
+
+        Warns
+        -----
+        FewSamplesWarning
+            If there are no more samples than features, and no shrinkage.
+        PictureWarning
+            If the embedding looks like pictures: uint8, with 3 or 4 on the last axis.
         """
         with self._training():
+            names = _names.of(embedding)
             fitted = self._updated(None, embedding, sample_weight, factor=True)
             fitted.raise_if_too_few()
-            self._fitted = fitted
+            self._fitted, self._feature_names = fitted, names
+        n, c = fitted.n_samples, fitted.n_features
+        if n <= c and not fitted.regularisation.shrinkage:
+            warnings.warn(
+                f"{n} samples of {c} features, without shrinkage: new good images lie much farther away "
+                "than the fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or "
+                "'ledoit_wolf' helps, and so do fewer features",
+                FewSamplesWarning,
+                stacklevel=_checks.outside(),
+            )
         return self
 
     def partial_fit(
@@ -88,7 +107,9 @@ class Training(Parameters):
         for batches, and felt only where data far from zero come one sample at a time.
         """
         with self._training():
+            names = _names.of(embedding) if self._fitted is None else self._feature_names
             self._fitted = self._updated(self._fitted, embedding, sample_weight)
+            self._feature_names = names
         return self
 
     def merge(self, other: Training) -> Self:
@@ -126,7 +147,9 @@ class Training(Parameters):
                     if wanted is not None and wanted != getattr(theirs, what):
                         _checks.refuse("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
                 self._fitted = replace(theirs.regularised(how), dtype=self._kept(theirs.dtype), factor=None)
+                self._feature_names = other._feature_names
                 return self
+            _names.check(self._feature_names, other._feature_names, type(self).__name__)
             mine.require_moments()
             for what in ("n_features", "grid"):
                 if getattr(mine, what) != getattr(theirs, what):
@@ -151,6 +174,13 @@ class Training(Parameters):
         if base is not None:
             base.require_moments()
         x = self._embedding(embedding, base)
+        if base is None and x.pictures:
+            warnings.warn(
+                f"embedding: whole numbers of shape {x.shape} look like pictures; fit what a network makes "
+                "of them",
+                PictureWarning,
+                stacklevel=_checks.outside(),
+            )
         w = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not

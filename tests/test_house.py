@@ -16,14 +16,14 @@ FOLDER = Path(mvgauss.__file__).parent
 #: The rooms, floor by floor: a room imports from lower floors only. The folders are optional parts, which
 #: import what they like of the rooms, and which no room imports.
 FLOORS = [
-    {"_checks"},
-    {"_blas", "_distributions", "_embedding", "_files", "_locks", "_maps", "_triangular"},
-    {"_blocks", "_whitening"},
+    {"_checks", "_warnings"},
+    {"_blas", "_distributions", "_embedding", "_files", "_locks", "_maps", "_names", "_triangular"},
+    {"_blocks", "_conformal", "_whitening"},
     {"_distance", "_factor", "_sums"},
     {"_moments", "_scatter"},
     {"_cov", "_shrinkage"},
     {"_fitted", "_leverage"},
-    {"_fitting", "_html", "_state"},
+    {"_fitting", "_html", "_limits", "_state"},
     {"_leave_one_out", "_params"},
     {"_saving", "_scoring", "_training"},
     {"_decisions", "_diagnostics"},
@@ -152,9 +152,14 @@ def test_importing_brings_in_nothing_that_is_optional():
 
 def test_the_public_names_are_these():
     assert sorted(mvgauss.__all__) == [
+        "DefaultThresholdWarning",
+        "FewSamplesWarning",
         "Moments",
         "MultiVariateGaussian",
+        "PictureWarning",
         "anomaly_map",
+        "conformal_p_value",
+        "conformal_threshold",
         "cov",
         "mahalanobis",
         "pinv",

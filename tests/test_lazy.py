@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import mvgauss._embedding as room
 from mvgauss import MultiVariateGaussian
-from mvgauss.testing import assert_within
 
 
 class OnDisk:
@@ -135,7 +134,6 @@ SCORES = {
     "decision_function": lambda m, x: m.decision_function(x),
     "predict": lambda m, x: m.predict(x),
     "leave_one_out": lambda m, x: m.leave_one_out(x),
-    "threshold": lambda m, x: m.threshold(x, 0.2),
     "threshold of the training set": lambda m, x: m.threshold(x, 0.2, source="training"),
     "kurtosis": lambda m, x: m.diagnostics(x)["kurtosis"],
     "kurtosis_expected": lambda m, x: m.diagnostics(x)["kurtosis_expected"],
@@ -149,6 +147,15 @@ def test_scores_from_disk_are_those_from_memory_and_never_read_more_than_a_part(
     # BLAS rounds parts of another size in another order
     np.testing.assert_allclose(got, want, rtol=1e-13, atol=1e-13)
     never_more_than_a_part(disk)
+
+
+def test_a_limit_from_disk_is_that_from_memory(x, model, small_parts):
+    held = frozen(x + 0.5)
+    disk = OnDisk(held)
+    assert model.threshold(disk, 0.2) == pytest.approx(model.threshold(held, 0.2), rel=1e-13)
+    never_more_than_a_part(disk)
+    with pytest.raises(ValueError, match="source='training'"):
+        model.threshold(OnDisk(x), 0.2)
 
 
 def test_a_model_is_calibrated_from_disk(x, model, small_parts):

@@ -8,9 +8,6 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from mvgauss import anomaly_map
-from mvgauss.testing import assert_within
-
-EPS = float(np.finfo(float).eps)
 
 sizes = st.integers(1, 9)
 

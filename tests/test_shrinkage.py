@@ -13,9 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvgauss import MultiVariateGaussian
-from mvgauss.testing import assert_within
-
-EPS = float(np.finfo(float).eps)
 
 ESTIMATED = ["oas", "ledoit_wolf"]
 

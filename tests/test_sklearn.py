@@ -81,7 +81,7 @@ def test_a_clone_has_the_parameters_and_not_the_fit(rng):
         "progress": False,
     }
     model = MultiVariateGaussian(**options).fit(x)
-    model.threshold(x, 0.5)
+    model.threshold(x, 0.5, source="training")
     copy = clone(model)
     assert copy.get_params() == options
     for attribute in ("mean", "n_features_in_", "rank", "threshold_", "nbytes"):
@@ -141,7 +141,7 @@ def test_scores_are_from_one_to_minus_one_and_margins_as_outlier_detectors_have_
 def test_a_model_is_pickled_whole(rng, protocol):
     x = frozen(rng.standard_normal((20, 3, 4)))
     model = MultiVariateGaussian(dtype=np.float32).fit(x).calibrate(x)
-    limit = model.threshold(x, 0.2)
+    limit = model.threshold(x, 0.2, source="training")
     copy = pickle.loads(pickle.dumps(model, protocol))
     assert copy.threshold_ == limit
     assert copy.get_params() == model.get_params()
@@ -165,7 +165,7 @@ def test_using_a_model_does_not_import_scikit_learn():
         "import sys, numpy as np, mvgauss\n"
         "x = np.random.default_rng(0).standard_normal((20, 3, 2))\n"
         "m = mvgauss.MultiVariateGaussian(shrinkage=0.1).fit(x).calibrate(x).partial_fit(x)\n"
-        "m.threshold(x, 0.1), m.predict(x), m.score_samples(x), m.diagnostics(), m.n_features_in_\n"
+        "m.threshold(x[:20] + 1, 0.1), m.predict(x), m.score_samples(x), m.diagnostics(), m.n_features_in_\n"
         "try:\n    mvgauss.MultiVariateGaussian().mean\nexcept ValueError as error:\n    print(error)\n"
         "print([name for name in sys.modules if name.split('.')[0] == 'sklearn'])"
     )

@@ -1,0 +1,39 @@
+"""The limit of a model for which none was set, from its moments."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mvgauss import _shrinkage
+from mvgauss._checks import Array
+from mvgauss._distributions import Shape
+from mvgauss._fitted import Fitted, Walk
+
+_RATE = 0.01  #: of good images beyond it
+
+
+def by_default(fitted: Fitted, walk: Walk) -> float:
+    """Return the distance that some patch of a good image exceeds with a probability of about 1 %."""
+    if fitted.default_limit is None:
+        object.__setattr__(fitted, "default_limit", _of(fitted, walk))
+    assert fitted.default_limit is not None
+    return fitted.default_limit
+
+
+def _of(fitted: Fitted, walk: Walk) -> float:
+    factor, how, c = fitted.factors(walk), fitted.regularisation, fitted.n_features
+    if fitted.distribution == "hotelling":
+        return math.sqrt(fitted.isf(_RATE / fitted.n_patches, factor.rank.max()))
+    law = Shape.chi2(factor.rank)
+    n = fitted.sum_weights  # a weight counts how often a sample is there
+    if fitted.scatter is not None and n > 1 and (how.any or n > c + 1):
+
+        def kernel(b: slice) -> Array:
+            k, g = fitted.moments[b].array, _shrinkage.estimate(fitted.sample(b), how)[0]
+            hat = np.matmul(k, factor[b].solve(k).swapaxes(1, 2))
+            return np.stack(Shape.of_new(hat, g, n, c), axis=1)
+
+        law = Shape(*fitted.per_patch(kernel, np.empty((fitted.n_patches, 4)), walk).T)
+    return math.sqrt(law.largest_isf(_RATE))

@@ -1,0 +1,65 @@
+"""Names of features: the columns of a data frame, in scikit-learn's words."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from mvgauss import _checks
+from mvgauss._checks import Array
+
+
+def of(value: object) -> Array | None:
+    """Return the names of the columns of a data frame, if all are strings."""
+    columns = getattr(value, "columns", None)
+    if columns is None:
+        return None
+    names = np.asarray(list(columns), dtype=object)
+    strings = [isinstance(name, str) for name in names]
+    if any(strings) and not all(strings):
+        kinds = sorted({type(name).__qualname__ for name in names})
+        raise TypeError(
+            "Feature names are only supported if all input features have string names, but your input "
+            f"has {kinds} as feature name / column name types"
+        )
+    return names if any(strings) else None
+
+
+def check(fitted: Array | None, given: Array | None, estimator: str) -> None:
+    """Refuse other names than those that were fitted; warn where only one side has any."""
+    if fitted is None and given is None:
+        return
+    if fitted is None or given is None:
+        message = (
+            f"X has feature names, but {estimator} was fitted without feature names"
+            if fitted is None
+            else f"X does not have valid feature names, but {estimator} was fitted with feature names"
+        )
+        warnings.warn(message, UserWarning, stacklevel=_checks.outside())
+        return
+    if fitted.tolist() == given.tolist():
+        return
+    message = "The feature names should match those that were passed during fit.\n"
+    unseen, missing = sorted(set(given) - set(fitted)), sorted(set(fitted) - set(given))
+    if unseen:
+        message += "Feature names unseen at fit time:\n" + _listed(unseen)
+    if missing:
+        message += "Feature names seen at fit time, yet now missing:\n" + _listed(missing)
+    if not unseen and not missing:
+        message += "Feature names must be in the same order as they were in fit.\n"
+    raise ValueError(message)
+
+
+def loaded(names: object, n_features: int) -> Array | None:
+    """Return names from a file."""
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) != n_features or not all(isinstance(s, str) for s in names):
+        _checks.refuse("feature_names", f"{n_features} strings", _checks.briefly(names))
+    return np.asarray(names, dtype=object)
+
+
+def _listed(names: list[str]) -> str:
+    """Return the first five names, one a line."""
+    return "".join(f"- {name}\n" for name in names[:5]) + ("- ...\n" if len(names) > 5 else "")

@@ -1,0 +1,266 @@
+"""Decisions without a limit that was set, refusals, and the warnings where numbers mislead."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from common import frozen
+from scipy import stats
+
+from mvgauss import (
+    DefaultThresholdWarning,
+    FewSamplesWarning,
+    MultiVariateGaussian,
+    PictureWarning,
+    _distributions,
+)
+
+
+def images(rng, n, c=3, grid=(2, 2), dtype=np.float64):
+    return frozen(rng.standard_normal((n, c, *grid)), dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# who decides
+
+
+@pytest.mark.parametrize("ask", ["predict", "decision_function"])
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 0, "shrinkage": 0.1}], ids=str)
+def test_decisions_by_a_limit_that_nobody_set_warn(rng, ask, options):
+    x = images(rng, 20)
+    model = MultiVariateGaussian(**options).fit(x)
+    with pytest.warns(DefaultThresholdWarning, match=r"no limit was set.*threshold\(good_images") as caught:
+        getattr(model, ask)(x)
+    assert caught[0].filename == __file__
+
+
+def test_decisions_by_a_limit_that_was_set_or_an_exact_law_do_not_warn(rng):
+    x = images(rng, 20)
+    exact, fit = MultiVariateGaussian(reg_covar=0).fit(x), MultiVariateGaussian().fit(x)
+    assigned = MultiVariateGaussian().fit(x)
+    fit.threshold(images(rng, 9), 0.1)
+    assigned.threshold_ = 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for model in (exact, fit, assigned):
+            model.predict(x)
+
+
+def test_a_limit_can_be_assigned_and_lasts_until_the_model_changes(rng, tmp_path):
+    x = images(rng, 20)
+    model = MultiVariateGaussian().fit(x)
+    default, d = model.threshold_, model.mahalanobis(x).max(axis=(1, 2))
+    model.threshold_ = np.median(d)
+    assert model.threshold_ == np.median(d)
+    assert (model.predict(x) == np.where(d <= np.median(d), 1, -1)).all()
+    model.save(tmp_path / "m.npz")
+    assert MultiVariateGaussian.load(tmp_path / "m.npz").threshold_ == np.median(d)
+    assert model.fit(x).threshold_ == default
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(-1, ValueError), (math.nan, ValueError), ("3", TypeError), (None, TypeError)]
+)
+def test_what_is_no_limit_cannot_be_assigned(rng, value, error):
+    model = MultiVariateGaussian().fit(images(rng, 20))
+    with pytest.raises(error, match="threshold_: expected"):
+        model.threshold_ = value
+
+
+def test_a_model_of_given_sizes_scores_before_fit_and_does_not_decide(rng):
+    x = images(rng, 20)
+    model = MultiVariateGaussian(3, 4)
+    np.testing.assert_allclose(model.mahalanobis(x), np.linalg.norm(x, axis=1), rtol=1e-6)
+    for ask in (model.predict, model.decision_function, lambda x: model.threshold(x, 0.1)):
+        with pytest.raises(ValueError, match="not fitted yet"):
+            ask(x)
+    with pytest.raises(ValueError, match="not fitted yet"):
+        model.threshold_ = 2.0
+    model.fit(x).predict(x)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+@pytest.mark.parametrize("n", [3, 20, 60])
+def test_fitted_images_are_refused_as_held_out(rng, dtype, offset, n):
+    x = frozen(images(rng, n, c=5) + offset, dtype)
+    parts = MultiVariateGaussian().partial_fit(x[: n // 2]).partial_fit(x[n // 2 :])
+    for model in (MultiVariateGaussian().fit(x), parts):
+        for same in (x, x[rng.permutation(n)], x.astype(np.float64)):
+            with pytest.raises(ValueError, match=r"fitted ones; use source='training'"):
+                model.threshold(same, 0.5)
+        model.threshold(x, 0.5, source="training")
+
+
+def test_held_out_images_as_many_as_the_fitted_are_taken(rng):
+    x = images(rng, 20)
+    model = MultiVariateGaussian().fit(x)
+    other = np.array(x)
+    other[3, 1, 0, 1] += 1e-6
+    for held in (images(rng, 20), -x, 2 * x - x.mean(axis=0), other):
+        model.threshold(held, 0.1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whole_numbers_of_the_same_mean_are_not_taken_for_the_fitted(seed):
+    """Means of few whole numbers often agree; their squares then seldom do."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 100, (6, 1))
+    other = rng.integers(0, 100, (6, 1))
+    other[0] += x.sum() - other.sum()
+    if sorted(x.ravel()) != sorted(other.ravel()):
+        MultiVariateGaussian().fit(x).threshold(other, 0.5)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the limit by default
+
+
+def rate(rng, n, c, p, fits, new, root=None, **options):
+    """Return how many of new good images exceed the default limit."""
+    root = np.eye(c) if root is None else root
+    above = []
+    for _ in range(fits):
+        model = MultiVariateGaussian(feature_axis=-1, n_jobs=1, **options)
+        model.fit(rng.standard_normal((n, p, c)) @ root)
+        d = model.mahalanobis(rng.standard_normal((new, p, c)) @ root)
+        above.append(np.mean(d.max(axis=1) > model.threshold_))
+    return float(np.mean(above))
+
+
+@pytest.mark.parametrize("correlated", [False, True], ids=["white", "correlated"])
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 1.0}, {"reg_covar": 0, "shrinkage": "oas"}], ids=str)
+@pytest.mark.parametrize(("n", "c"), [(20, 60), (40, 40), (60, 20), (60, 1)])
+def test_a_good_image_exceeds_the_default_limit_about_as_often_as_said(rng, n, c, options, correlated):
+    """1 %: 100 fits, 10,000 new images; chi-squared is exceeded by 0 to 100 % of them."""
+    root = np.diag(np.geomspace(3, 0.1, c)) if correlated else None
+    assert 0.003 < rate(rng, n, c, 1, 100, 100, root, **options) < 0.018
+
+
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 0, "shrinkage": "oas"}], ids=str)
+def test_with_many_patches_it_is_exceeded_at_most_about_as_often(rng, options):
+    """5 fits of 60 images, 1,500 new images of 50 patches."""
+    assert rate(rng, 60, 20, 50, 5, 300, **options) < 0.02
+
+
+def test_without_a_ridge_the_moments_lead_to_the_exact_law(rng):
+    """The scale of F and its degrees of freedom below exactly, those above but for terms of 1/n."""
+    n, c = 50, 12
+    k = rng.standard_normal((n - 1, c))
+    hat = k @ np.linalg.inv(k.T @ k / (n - 1)) @ k.T
+    law = _distributions.Shape.of_new(hat[None], np.full(1, 1 / (n - 1)), float(n), c)
+    assert law.mean[0] == pytest.approx(c * (n + 1) * (n - 1) / (n * (n - c)), rel=1e-12)
+    assert 1 / law.below[0] == pytest.approx(n - c, rel=1e-12)
+    assert 1 / law.above[0] == pytest.approx(c, rel=0.05)
+    want = law.mean[0] * stats.f.isf(0.01, c, n - c)
+    assert law.largest_isf(0.01) == pytest.approx(want, rel=0.03)
+
+
+def test_with_a_known_covariance_it_is_the_law_of_a_weighted_sum(rng):
+    """For many samples, the weighted sum of chi-squares that a ridge makes of them, by simulation."""
+    c, n = 4, 200_000
+    sd = np.array([3.0, 1.0, 1.0, 0.3])
+    model = MultiVariateGaussian(reg_covar=1.0).fit(rng.standard_normal((n, c)) * sd)
+    weights = sd**2 / (sd**2 + 1)
+    drawn = rng.standard_normal((1_000_000, c)) ** 2 @ weights
+    assert model.threshold_**2 == pytest.approx(np.quantile(drawn, 0.99), rel=0.01)
+
+
+@pytest.mark.parametrize("n", [6, 30])
+def test_streamed_merged_and_loaded_models_have_the_same_default_limit(rng, tmp_path, n):
+    x = images(rng, n, c=8)
+    whole = MultiVariateGaussian().fit(x)
+    streamed = MultiVariateGaussian()
+    for part in np.array_split(x, 3):
+        streamed.partial_fit(part)
+    merged = MultiVariateGaussian().fit(x[:3]).merge(MultiVariateGaussian().fit(x[3:]))
+    whole.save(tmp_path / "all.npz")
+    merged.save(tmp_path / "few.npz", resumable=False)
+    loaded = [MultiVariateGaussian.load(tmp_path / f"{name}.npz") for name in ("all", "few")]
+    for model in (streamed, merged, *loaded):
+        assert model.threshold_ == pytest.approx(whole.threshold_, rel=1e-8)
+        with pytest.warns(DefaultThresholdWarning):
+            model.predict(x)
+
+
+def test_a_weight_counts_in_the_default_limit_as_often_as_the_sample_is_there(rng):
+    x, w = images(rng, 9), rng.integers(0, 4, 9)
+    weighted = MultiVariateGaussian().fit(x, sample_weight=w)
+    assert weighted.threshold_ == pytest.approx(
+        MultiVariateGaussian().fit(np.repeat(x, w, axis=0)).threshold_
+    )
+
+
+def test_patches_that_never_change_leave_the_limit_to_the_others(rng):
+    x = np.array(images(rng, 20))
+    alone = MultiVariateGaussian().fit(x[..., 1:]).threshold_
+    x[..., 0] = 7.0
+    assert MultiVariateGaussian().fit(x).threshold_ == pytest.approx(alone)
+    assert MultiVariateGaussian().fit(np.ones((9, 3))).threshold_ >= 0
+
+
+def test_of_parameters_alone_it_is_that_of_chi_squared():
+    model = MultiVariateGaussian.from_parameters(np.zeros((3, 2)), np.stack([np.eye(3)] * 2))
+    assert model.threshold_ == pytest.approx(math.sqrt(stats.chi2.isf(0.005, 3)), rel=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# warnings and remedies
+
+
+def test_few_samples_without_shrinkage_warn_once(rng):
+    x = images(rng, 5, c=5)
+    with pytest.warns(FewSamplesWarning, match=r"5 samples of 5 features.*leave_one_out.*'oas'") as caught:
+        MultiVariateGaussian().fit(x)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultiVariateGaussian(shrinkage="oas").fit(x)
+        MultiVariateGaussian().fit(x[:, :4])
+        warnings.simplefilter("ignore", FewSamplesWarning)
+        MultiVariateGaussian().fit(x)
+
+
+@pytest.mark.parametrize("shape", [(9, 6, 5, 3), (9, 6, 5, 4), (9, 6, 3)])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_pictures_in_place_of_embeddings_warn(rng, shape, axis):
+    x = frozen(rng.integers(0, 256, shape), np.uint8)
+    model = MultiVariateGaussian(feature_axis=axis)
+    with pytest.warns(PictureWarning, match="look like pictures"):
+        model.fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(x.astype(np.float32)).mahalanobis(x)
+        model.fit(frozen(rng.integers(0, 256, (9, 3, 4, 5)), np.uint8))
+        model.fit(frozen(rng.integers(0, 256, (9, 3)), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "hint"),
+    [
+        (1, (4, 5, 6, 3), "set feature_axis=-1"),
+        (-1, (4, 3, 5, 6), "set feature_axis=1"),
+        (1, (4, 3, 6, 5), "resize pictures as when fitting"),
+        (1, (4, 3, 7, 9), "resize pictures as when fitting"),
+        (1, (3, 5, 6), r"embedding\[None\]"),
+        (1, (4, 2, 5, 6), "X has 2 features"),
+    ],
+)
+def test_an_embedding_of_another_shape_is_refused_with_one_remedy(rng, axis, shape, hint):
+    x = images(rng, 9, grid=(5, 6))
+    model = MultiVariateGaussian(feature_axis=axis).fit(x if axis == 1 else np.moveaxis(x, 1, -1))
+    remedies = ("feature_axis=", "resize", "[None]", "X has")
+    with pytest.raises(ValueError, match=hint) as caught:
+        model.mahalanobis(np.zeros(shape))
+    assert sum(remedy in str(caught.value) for remedy in remedies) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_held_out_images_with_numbers_that_are_not_finite_are_refused_for_that(rng, bad):
+    x = np.array(images(rng, 20))
+    model = MultiVariateGaussian().fit(x)
+    x[3, 1, 0, 1], x[5, 1, 0, 1] = bad, -bad
+    with pytest.raises(ValueError, match=r"finite numbers, got .* at index \(3, 1, 0, 1\)"):
+        model.threshold(x, 0.1)

@@ -1,0 +1,188 @@
+"""scikit-learn's tools on a model: names of features, searches, detectors, pipelines."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from common import frozen
+
+from mvgauss import MultiVariateGaussian, _files
+
+pytest.importorskip("sklearn")
+
+
+class Frame:
+    """What is needed of a data frame: columns, and a view as an array."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns = values, columns
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+@pytest.fixture
+def x(rng):
+    return frozen(rng.standard_normal((30, 3)) * [1.0, 2.0, 3.0])
+
+
+NAMES = ["length", "width", "height"]
+
+
+def test_names_of_columns_are_kept(x, tmp_path):
+    model = MultiVariateGaussian().fit(Frame(x, NAMES))
+    assert model.feature_names_in_.tolist() == NAMES
+    assert model.feature_names_in_.dtype == object
+    model.save(tmp_path / "m.npz")
+    other = MultiVariateGaussian().merge(model)
+    for kept in (MultiVariateGaussian.load(tmp_path / "m.npz"), other, model.partial_fit(Frame(x, NAMES))):
+        assert kept.feature_names_in_.tolist() == NAMES
+    assert not hasattr(model.fit(x), "feature_names_in_")
+    assert not hasattr(MultiVariateGaussian().fit(Frame(x, [0, 1, 2])), "feature_names_in_")
+
+
+WRONG = [
+    (["width", "length", "height"], "Feature names must be in the same order as they were in fit"),
+    (["length", "width", "depth"], "Feature names unseen at fit time:\n- depth\n.*now missing:\n- height"),
+]
+
+
+@pytest.mark.parametrize(("columns", "match"), WRONG, ids=["reordered", "another"])
+@pytest.mark.parametrize("method", ["mahalanobis", "predict", "score", "p_value", "threshold", "partial_fit"])
+def test_other_columns_are_refused(x, columns, match, method):
+    model = MultiVariateGaussian().fit(Frame(x, NAMES))
+    before = model.mean
+    with pytest.raises(ValueError, match=f"(?s)should match those .*{match}"):
+        getattr(model, method)(Frame(x, columns))
+    np.testing.assert_array_equal(model.mean, before)
+
+
+def test_models_of_other_columns_are_not_merged(x):
+    model = MultiVariateGaussian().fit(Frame(x, NAMES))
+    with pytest.raises(ValueError, match="same order"):
+        model.merge(MultiVariateGaussian().fit(Frame(x, NAMES[::-1])))
+
+
+def test_names_on_one_side_only_warn_in_the_words_of_scikit_learn(x):
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but MultiVariateGaussian was"):
+        MultiVariateGaussian().fit(Frame(x, NAMES)).mahalanobis(x)
+    with pytest.warns(UserWarning, match="fitted without feature names"):
+        MultiVariateGaussian().fit(x).mahalanobis(Frame(x, NAMES))
+
+
+def test_names_of_mixed_kinds_are_refused(x):
+    with pytest.raises(TypeError, match="only supported if all input features have string names"):
+        MultiVariateGaussian().fit(Frame(x, ["length", 1, 2]))
+
+
+@pytest.mark.parametrize("names", [["a"], "abc", [1, 2, 3], {"a": 1}])
+def test_files_with_other_names_are_refused(x, tmp_path, names):
+    MultiVariateGaussian().fit(x).save(tmp_path / "m.npz")
+    _, header, arrays = _files.read(tmp_path / "m.npz")
+    _files.write(tmp_path / "bad.npz", header | {"feature_names": names}, arrays)
+    with pytest.raises(ValueError, match="feature_names: expected 3 strings"):
+        MultiVariateGaussian.load(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (9, 3, 2, 2)])
+def test_the_score_is_the_mean_log_density(rng, shape):
+    x = frozen(rng.standard_normal(shape), np.float32)
+    model = MultiVariateGaussian().fit(x)
+    assert isinstance(model.score(x), float)
+    assert model.score(x) == pytest.approx(np.mean(model.score_samples(x)), rel=1e-6)
+
+
+def test_searches_over_the_regularisation_need_no_scoring(rng):
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+
+    x = frozen(rng.standard_normal((40, 20, 4)))
+    assert np.isfinite(cross_val_score(MultiVariateGaussian(), x)).all()
+    grid = {"reg_covar": [1e-6, 1e-2], "shrinkage": [None, "oas"]}
+    search = GridSearchCV(MultiVariateGaussian(), grid).fit(x)
+    assert search.best_params_["shrinkage"] == "oas"
+    assert search.best_score_ == pytest.approx(
+        cross_val_score(MultiVariateGaussian(**search.best_params_), x).mean()
+    )
+
+
+def test_fit_predict_is_fit_and_predict(x):
+    outliers = np.concatenate([x, [[50.0, 0, 0]]])
+    for options in ({}, {"reg_covar": 0}):
+        want = MultiVariateGaussian(**options).fit(outliers).predict(outliers)
+        np.testing.assert_array_equal(MultiVariateGaussian(**options).fit_predict(outliers), want)
+        assert want[-1] == -1
+    weights = np.arange(31) < 30
+    assert MultiVariateGaussian().fit_predict(outliers, sample_weight=weights)[-1] == -1
+
+
+def test_a_pipeline_passes_the_names_that_its_steps_give(x):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(x, columns=NAMES)
+    pipeline = make_pipeline(StandardScaler(), MultiVariateGaussian()).set_output(transform="pandas")
+    assert pipeline.fit(frame)[-1].feature_names_in_.tolist() == NAMES
+    want = make_pipeline(StandardScaler(), MultiVariateGaussian()).fit(x)
+    np.testing.assert_allclose(pipeline.decision_function(frame), want.decision_function(x), rtol=1e-12)
+    with pytest.raises(ValueError, match="same order"):
+        pipeline.predict(frame[NAMES[::-1]])
+
+
+def test_a_pipeline_sets_the_output_of_its_other_steps(x):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pipeline = make_pipeline(StandardScaler(), MultiVariateGaussian()).set_output(transform="default")
+    assert pipeline.fit(x).predict(x).shape == (30,)
+
+
+def test_channels_are_chosen_and_rotated_by_steps_of_scikit_learn(rng):
+    """The recipe of the page: PCA sees every patch as a row."""
+    from sklearn.decomposition import PCA
+
+    x = frozen(rng.standard_normal((12, 8, 3, 5)))
+    pca = PCA(4).fit(np.moveaxis(x, 1, -1).reshape(-1, 8))
+    y = np.moveaxis(pca.transform(np.moveaxis(x, 1, -1).reshape(-1, 8)).reshape(12, 3, 5, 4), -1, 1)
+    assert MultiVariateGaussian().fit(y).mahalanobis(y).shape == (12, 3, 5)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Estimator MultiVariateGaussian does not inherit from `sklearn.base.BaseEstimator`",
+    "ignore::sklearn.exceptions.SkipTestWarning",
+)
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 0}, {"shrinkage": "oas"}], ids=str)
+def test_check_estimator_passes_with_no_exception(options):
+    from sklearn.utils.estimator_checks import check_estimator
+
+    if options.get("shrinkage"):
+        # Python's own checks of weights are for models that take them
+        results = check_estimator(MultiVariateGaussian(**options), on_fail=None)
+        failed = {r["check_name"] for r in results if r["status"] == "failed"}
+        assert all("weight" in name for name in failed)
+        return
+    results = check_estimator(MultiVariateGaussian(**options), on_fail=None)
+    assert not [(r["check_name"], r["exception"]) for r in results if r["status"] == "failed"]
+    # only what needs another package or a variable of the environment is not checked
+    skipped = {r["check_name"] for r in results if r["status"] == "skipped"}
+    needs = {"check_sample_weights_pandas_series", "check_dataframe_column_names_consistency"}
+    assert skipped <= needs | {"check_array_api_input"}
+
+
+def test_scikit_learn_takes_it_for_a_density():
+    from sklearn.utils import get_tags
+
+    assert get_tags(MultiVariateGaussian()).estimator_type == "density_estimator"
+
+
+def test_names_and_scores_do_not_import_scikit_learn():
+    program = (
+        "import sys, numpy as np, mvgauss\n"
+        "x = np.random.default_rng(0).standard_normal((20, 3))\n"
+        "m = mvgauss.MultiVariateGaussian(reg_covar=0)\n"
+        "m.fit_predict(x), m.score(x)\n"
+        "print([name for name in sys.modules if name.split('.')[0] == 'sklearn'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
