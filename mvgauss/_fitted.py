@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,24 +19,7 @@ from mvgauss._factor import Factor
 from mvgauss._locks import Lock
 from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
-
-
-class OutOfRangeError(ArithmeticError):
-    """A block has a NaN or an infinity, or numbers too large to square."""
-
-
-class TooSmallError(OutOfRangeError):
-    """A block has numbers that differ by too little to square the differences."""
-
-
-class Walk(NamedTuple):
-    """How blocks are walked: `n_jobs` and the text of a progress bar, see `_blocks`."""
-
-    n_jobs: int | None = None
-    progress: str | None = None
-
-
-FREELY = Walk()
+from mvgauss._walks import FREELY, OutOfRangeError, Walk, least_patches
 
 
 @dataclass(frozen=True)
@@ -306,11 +289,3 @@ class Fitted:
         """Call a task for each block of patches."""
         parts = _blocks.slices(self.n_patches, item_bytes, least=least)
         _blocks.walk(task, parts, n_jobs=walk.n_jobs, progress=walk.progress)
-
-
-def least_patches(c: int) -> int:
-    """Return the fewest patches in a block: neighbours share cache lines of a channel-first embedding.
-
-    But matrices too large for some dozens of them cost so much more that this does not matter.
-    """
-    return max(1, min(32, 2 * _blocks.BLOCK_BYTES // (8 * c * c)))

@@ -11,9 +11,10 @@ import numpy as np
 from mvgauss import _blocks, _checks
 from mvgauss._checks import Array
 from mvgauss._factor import Root
-from mvgauss._fitted import FREELY, Fitted, OutOfRangeError, TooSmallError, Walk, least_patches
+from mvgauss._fitted import Fitted
 from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
+from mvgauss._walks import FREELY, OutOfRangeError, TooSmallError, Walk, least_patches
 from mvgauss._whitening import of_inverse
 
 #: Below, the squares of deviations lose digits to the end of the range.

@@ -37,15 +37,14 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
         pseudo-inverse takes over where a covariance is singular.
     shrinkage : float in [0, 1], "oas" or "ledoit_wolf", optional
         Intensity of the shrinkage towards a multiple of the identity, or how to estimate it for each
-        patch. Not with `sample_weight`.
+        patch.
     ddof : float, default 1
         Delta degrees of freedom of the covariances.
     feature_axis : int, default 1
         Which axis of an embedding holds the features.
     dtype : dtype, optional
-        ``float32`` or ``float64``, to compute and to keep results in. By default computing is in
-        double precision, and results are kept in single for an embedding in half or single
-        precision, else in double.
+        ``float32`` or ``float64``, in which results and factors are kept; computing is in double
+        precision. By default single for an embedding in half or single precision, else double.
     n_jobs : int, optional
         Number of threads, as in joblib: all CPUs that this process may use for None or -1, one less
         for -2; 1 for no threads.
@@ -74,9 +73,15 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
 
     .. math:: \hat\Sigma = (1 - \rho) S + \rho\, (\operatorname{tr} S / C)\, I + \varepsilon I .
 
-    What is kept for each patch is its mean, the triangle of its scatter (both merge, so they stand
-    for any number of samples) and a factor W with :math:`W^T W = \hat\Sigma^{-1}`. A distance is
-    :math:`\lVert W (x - \mu) \rVert`.
+    What is kept for each patch is its mean, its scatter (both merge, so they stand for any number of
+    samples) and a factor. With few samples for the features the scatter is N - 1 rows, from which and a
+    small matrix distances are computed without any C x C matrix; with more it is a triangle, and the
+    factor is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance is
+    :math:`\lVert W (x - \mu) \rVert`. Nobody needs to know which: all answers are the same.
+
+    With a ridge or shrinkage no direction is dropped: the rank is C. Without, a variance counts as zero
+    if it is at most C times the machine epsilon of the largest, or if rounding to the dtype of the
+    embedding may have put it there.
 
     The intensities :math:`\rho` are those of the papers for the covariance of divisor n, as in
     scikit-learn, and are applied to the covariance with `ddof`. ``"oas"`` [2]_ (eq. 23) is

@@ -8,11 +8,12 @@ from mvgauss import _blocks, _checks
 from mvgauss._checks import Array
 from mvgauss._distance import deviations
 from mvgauss._embedding import Embedding
-from mvgauss._fitted import Fitted, OutOfRangeError, Walk, least_patches
+from mvgauss._fitted import Fitted
 from mvgauss._fitting import fit
 from mvgauss._leverage import OfMany, Others, of_few
 from mvgauss._scatter import Sample, rows_of
 from mvgauss._sums import centred
+from mvgauss._walks import OutOfRangeError, Walk, least_patches
 
 
 def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Walk) -> Array:

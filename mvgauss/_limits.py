@@ -9,7 +9,8 @@ import numpy as np
 from mvgauss import _shrinkage
 from mvgauss._checks import Array
 from mvgauss._distributions import Shape
-from mvgauss._fitted import Fitted, Walk
+from mvgauss._fitted import Fitted
+from mvgauss._walks import Walk
 
 _RATE = 0.01  #: of good images beyond it
 

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike, DTypeLike
 from mvgauss import _checks, _fitting, _html, _names
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
-from mvgauss._fitted import Fitted, Walk
+from mvgauss._fitted import Fitted
 from mvgauss._locks import Lock
 from mvgauss._shrinkage import Regularisation
+from mvgauss._walks import Walk
 
 #: Fitting calls on one model wait for each other; the locks live beside the models, which are
 #: copied and pickled as plain objects.

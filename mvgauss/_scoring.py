@@ -12,9 +12,10 @@ from mvgauss import _checks, _distributions
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._factor import Factor
-from mvgauss._fitted import Fitted, OutOfRangeError
+from mvgauss._fitted import Fitted
 from mvgauss._leave_one_out import loo_distances
 from mvgauss._params import Parameters
+from mvgauss._walks import OutOfRangeError
 
 Kernel = Callable[[slice, Factor, Array], Array]
 

@@ -9,8 +9,9 @@ from typing import Self
 from numpy.typing import ArrayLike
 
 from mvgauss import _checks, _fitting, _names
-from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError
+from mvgauss._fitted import Fitted
 from mvgauss._params import Parameters, not_fitted
+from mvgauss._walks import OutOfRangeError, TooSmallError
 from mvgauss._warnings import FewSamplesWarning, PictureWarning
 
 #: The largest weight that is taken: far below where its square leaves the range.
@@ -30,7 +31,8 @@ class Training(Parameters):
         y : object, optional
             Ignored; there for scikit-learn's pipelines.
         sample_weight : array_like, shape (N,), optional
-            Relative importance of each image, as `aweights` of `cov`.
+            How many times each image counts: 2 is the image twice. They have to add up to more
+            than `ddof`.
 
         Returns
         -------
@@ -84,7 +86,7 @@ class Training(Parameters):
         y : object, optional
             Ignored; there for scikit-learn's pipelines.
         sample_weight : array_like, shape (N,), optional
-            Relative importance of each image; its scale matters against that of other calls.
+            How many times each image counts, as in `fit`.
 
         Returns
         -------
@@ -128,8 +130,7 @@ class Training(Parameters):
         Raises
         ------
         ValueError
-            If one of the models has no moments, or they differ in sizes or in the dtype they compute
-            in. The model is left as it was.
+            If one of the models has no moments, or they differ in sizes. The model is left as it was.
         TypeError
             If `other` is no `MultiVariateGaussian`.
         """

@@ -16,9 +16,10 @@ from dask.sizeof import sizeof
 from mvgauss import _blas, _checks, _factor, _fitting, _state
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
-from mvgauss._fitted import Fitted, OutOfRangeError, TooSmallError, Walk
+from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._shrinkage import Regularisation
+from mvgauss._walks import OutOfRangeError, TooSmallError, Walk
 
 P = ParamSpec("P")
 T = TypeVar("T")
