@@ -21,8 +21,8 @@ from mvgauss._sums import self_product
 
 
 def in_rows(n_samples: int, n_features: int) -> bool:
-    """Return whether the scatter of so many samples is kept as rows."""
-    return 2 * (n_samples - 1) <= n_features + 1
+    """Return whether the scatter of so many samples is kept as rows, which leave directions open."""
+    return n_samples <= n_features and 2 * (n_samples - 1) <= n_features + 1
 
 
 class Norms(NamedTuple):

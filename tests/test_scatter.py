@@ -71,7 +71,7 @@ def test_what_is_written_is_what_is_read(n):
     x = samples(n)
     m = dense(x, None)[1]
     kept = Scatter.empty(P, n, C)
-    assert kept.rows == in_rows(n, C) == (2 * (n - 1) <= C + 1)
+    assert kept.rows == in_rows(n, C) == (n <= C and 2 * (n - 1) <= C + 1)
     assert kept.array.size == P * min((n - 1) * C, C * (C + 1) // 2) if kept.rows else P * C * (C + 1) // 2
     kept[slice(0, 2)] = Sample.of(x[:2], None, fourth=False).scatter
     kept[slice(2, 3)] = Sample.of(x[2:], None, fourth=False).scatter
