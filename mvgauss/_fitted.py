@@ -130,7 +130,7 @@ class Fitted:
     def factors(self, walk: Walk = FREELY) -> Factor:
         """Return the factors of all patches, from the first call on the same ones."""
         if self.factor is None:
-            with self._lock:
+            with self._lock.free():
                 if self.factor is None:
                     self.raise_if_too_few()
                     made = self.moments.empty_factor(self.regularisation.any, self.dtype)

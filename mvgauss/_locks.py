@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from types import TracebackType
-from typing import Any, Self
+from contextlib import AbstractContextManager
+from typing import Any
 
 
 class Lock:
@@ -16,29 +16,23 @@ class Lock:
     """
 
     def __init__(self) -> None:
-        self._owner: int | None = None
         self._renew()
 
     def _renew(self) -> None:
-        self._pid, self._owner, self._lock = os.getpid(), None, threading.Lock()
+        self._pid = os.getpid()
+        self._lock: Any = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Lock, ()
 
-    def __enter__(self) -> Self:
+    def free(self) -> AbstractContextManager[Any]:
+        """Return what to enter. No line of Python runs while it is taken, where an interrupt might come."""
         if self._pid != os.getpid():  # a thread that held it was not copied by the fork
             self._renew()
-        if self._owner == threading.get_ident():
+        if self._lock._is_owned():
             raise RuntimeError(
                 "this model is being changed: expected that call to end before the next one, got one from "
                 "within it; an embedding that is read part by part may not fit the same model"
             )
-        self._lock.acquire()
-        self._owner = threading.get_ident()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._owner = None
-        self._lock.release()
+        lock: AbstractContextManager[Any] = self._lock
+        return lock

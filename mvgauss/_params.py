@@ -206,5 +206,5 @@ class Parameters:
         """Let one thread at a time change this model."""
         with _locks_lock:
             lock = _locks.setdefault(self, Lock())
-        with lock:
+        with lock.free():
             yield

@@ -101,7 +101,7 @@ def _own(kind: type[Factor]) -> set[str]:
 def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
     """Refuse arrays of other shapes or kinds, and values that cannot be."""
     rows = arrays["rows"].shape[1] if "rows" in arrays and arrays["rows"].ndim == 3 else 0
-    good = arrays["loo_distances"].shape[-1] if "loo_distances" in arrays else 0
+    good = arrays["loo_distances"].size // p if "loo_distances" in arrays else 0
     high = np.shape(arrays["root"])[1] if "root" in arrays and arrays["root"].ndim == 3 else 0
     for name, shape, kind in (
         ("mean", (p, c), _DOUBLE),
