@@ -150,7 +150,7 @@ CALLS = {
     "merge": (lambda m, x: m.merge(OTHERS["none"]), {}),
     "merge oas": (lambda m, x: m.merge(OTHERS["oas"]), {"shrinkage": "oas"}),
     "calibrate": (lambda m, x: m.calibrate(x), {}),
-    "threshold": (lambda m, x: m.threshold(x, 0.5), {}),
+    "threshold": (lambda m, x: m.threshold(x, 0.5, source="training"), {}),
     "mahalanobis": (lambda m, x: m.mahalanobis(x), {}),
     "leave_one_out": (lambda m, x: m.leave_one_out(x), {"shrinkage": 0.5}),
     "inv_covariance": (lambda m, x: m.inv_covariance, {}),
@@ -468,7 +468,7 @@ def small(rng, tmp_path):
     """Return a small model of every part that a file can have, and its file."""
     x = frozen(rng.standard_normal((4, 2, 2)))
     model = MultiVariateGaussian(n_jobs=1, reg_covar=0.1).fit(x).calibrate(x)
-    model.threshold(x, 0.5)
+    model.threshold(x, 0.5, source="training")
     content = saved(model, tmp_path / "small")
     assert whole(MultiVariateGaussian.load(tmp_path / "small")) == whole(model)
     return model, content

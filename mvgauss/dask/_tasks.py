@@ -153,9 +153,10 @@ def of_arrays(names: list[str], blocks: list[Array]) -> Fitted:
 
 
 def on_grid(fitted: Fitted) -> dict[str, Array]:
-    """View all arrays, whose first axis is the patches, with the axes of the grid."""
+    """View all arrays of patches, whose first axis these are, with the axes of the grid."""
     assert fitted.grid is not None
-    return {name: a.reshape((*fitted.grid, *a.shape[1:])) for name, a in fitted.arrays.items()}
+    patches = {name: a for name, a in fitted.arrays.items() if name != "loo_largest"}
+    return {name: a.reshape((*fitted.grid, *a.shape[1:])) for name, a in patches.items()}
 
 
 def flat(arrays: dict[str, Array], grid: tuple[int, ...]) -> dict[str, Array]:

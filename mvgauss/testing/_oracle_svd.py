@@ -119,14 +119,13 @@ def svd_gaussian(
         kept = (data > c * np.finfo(float).eps * data.max(initial=0)) & (data > (1 + c / total) * noise)
         data, v = data[kept], v[kept]
     variances = (1 - rho) * data + ridge
-    outside = np.eye(c) - v.T @ v if len(v) < c else np.zeros((c, c))
-    floor, width = 1 / ridge if ridge else 0.0, c - len(v) if ridge else 0
+    outside, floor = (np.eye(c) - v.T @ v) * (len(v) < c), 1 / ridge if ridge else 0.0
     return SvdGaussian(
         origin + shift,
         (v.T * variances) @ v + ridge * outside,
         (v.T / variances) @ v + floor * outside,
-        len(v) + width,
-        float(np.log(variances).sum()) + (width * math.log(ridge) if width else 0.0),
+        c if ridge else len(v),
+        float(np.log(variances).sum()) + ((c - len(v)) * math.log(ridge) if ridge else 0.0),
         *(rho, ridge, v, variances, (origin, shift)),
         (given, w, (ddof, reg_covar, shrinkage, resolution)),
     )
