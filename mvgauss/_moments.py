@@ -153,7 +153,7 @@ class Moments(Sums):
             _checks.refuse("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
         whole = copy.copy(self)
         whole.scatter = self.scatter.astype(np.result_type(self.scatter, other.scatter))
-        return whole.absorb(other)
+        return whole._absorb(other)
 
     def cov(self, bias: bool = False, ddof: float | None = None) -> Array:
         """Return the covariance: the scatter over its divisor.

@@ -27,7 +27,7 @@ class Sums:
     scatter: Array
 
     @classmethod
-    def of_parts(
+    def _of_parts(
         cls, n_samples: int, sum_weights: Array, sum_squared_weights: Array, mean: Array, scatter: Array
     ) -> Self:
         """Assemble moments from their numbers, unchecked."""
@@ -39,7 +39,7 @@ class Sums:
         self.scatter = scatter
         return self
 
-    def absorb(self, other: Sums) -> Self:
+    def _absorb(self, other: Sums) -> Self:
         """Become the moments of both samples; the scatter, and only it, is changed in place."""
         total = self.sum_weights + other.sum_weights
         # the share of an empty part is 0, not 0/0
@@ -90,18 +90,18 @@ def of_block(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None 
             first = run is groups[g][0]
             rows = [w[:, run] for w in weights]
             part = of_run(x[:, run], *rows, dtype=working, out=room[g] if first else None)
-            parts[g] = part if first else parts[g].absorb(part)
+            parts[g] = part if first else parts[g]._absorb(part)
 
     _blocks.walk(task, range(len(groups)))
     for part in parts[1:]:
-        parts[0].absorb(part)
+        parts[0]._absorb(part)
     return parts[0]
 
 
 def of_run(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None) -> Sums:
     """Return the sums of one run of rows: shift, centre, self-product."""
     total, squared, mean, z = centred(x, *weights, dtype=dtype)
-    return Sums.of_parts(x.shape[1], total, squared, mean, self_product(z, out))
+    return Sums._of_parts(x.shape[1], total, squared, mean, self_product(z, out))
 
 
 def centred(x: Array, *weights: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array, Array]:
