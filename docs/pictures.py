@@ -21,9 +21,6 @@ from PIL import Image
 
 from mvgauss import MultiVariateGaussian, anomaly_map
 
-if not hasattr(MultiVariateGaussian, "image_p_value"):
-    from pictures_until import MultiVariateGaussian
-
 
 def find_pictures(folder):
     """Return the picture files of a folder and of those in it, sorted, without hidden ones."""

@@ -147,7 +147,6 @@ def test_batches_change_nothing(monkeypatch, batch):
     assert parts.threshold_ == pytest.approx(whole.threshold_, rel=1e-4)
 
 
-@pytest.mark.skipif(not hasattr(mvgauss.MultiVariateGaussian, "metadata"), reason="models keep no metadata")
 def test_the_set_up_travels_in_the_file_of_the_model(cork):
     assert sorted(path.name for path in cork.iterdir()) == ["maps", "model.npz", "scores.csv"]
     metadata = mvgauss.MultiVariateGaussian.load(cork / "model.npz").metadata
