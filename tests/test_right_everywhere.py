@@ -311,7 +311,10 @@ def roads(x, ridge, kept, folder):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("c", [3, 40, 150])
 def test_every_road_gives_what_the_singular_values_of_the_rows_give(kind, c, tmp_path):
-    for n, ridge, kept in itertools.product(sorted({5, c - 1, c, c + 1, 4 * c} - {2}), [0.01, 1e-6, 0], EPS):
+    dtypes = list(EPS) if c < 100 else ["float64"]  # what is lost to single precision shows at 3 and 40
+    for n, ridge, kept in itertools.product(
+        sorted({5, c - 1, c, c + 1, 4 * c} - {2}), [0.01, 1e-6, 0], dtypes
+    ):
         both = sample(kind, n, c)
         x, y = both[:n], both[n:]
         want = svd_gaussian(x, reg_covar=ridge)
