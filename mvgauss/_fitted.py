@@ -42,6 +42,7 @@ class Fitted:
     loo_largest: Array | None = None  #: (n,), sorted, the images' largest ones
     limit: float | None = None  #: of the largest distance of an image, if one was set
     default_limit: float | None = None  #: the one to use else, made when first needed
+    feature_names: Array | None = None  #: (C,), of the columns, where data frames were fitted
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     @property

@@ -75,6 +75,7 @@ def merge(one: Fitted, other: Fitted, walk: Walk = FREELY) -> Fitted:
         one.regularisation,
         one.dtype,
         resolution=max(one.resolution, other.resolution),
+        feature_names=one.feature_names,
         **{name: getattr(one, name) + getattr(other, name) for name in counts},
     )
 

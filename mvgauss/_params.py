@@ -44,7 +44,6 @@ class Parameters:
     """Parameters of the constructor, and the Gaussians that were fitted with them."""
 
     _fitted: Fitted | None = None
-    _feature_names: Array | None = None  #: of the columns, where data frames were fitted
 
     n_features: int | None
     n_patches: int | None
@@ -143,10 +142,10 @@ class Parameters:
     @property
     def feature_names_in_(self) -> Array:
         """Names of the columns of the fitted data frames, ``(C,)``; missing where those had none."""
-        self._model()
-        if self._feature_names is None:
+        names = self._model().feature_names
+        if names is None:
             raise AttributeError("feature_names_in_: this model was fitted without feature names")
-        return self._feature_names.copy()
+        return names.copy()
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn, which alone asks, what kind of estimator this is."""
@@ -185,7 +184,7 @@ class Parameters:
     def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
         """Return an embedding of the sizes seen before, or of those given to the constructor."""
         if fitted is not None:
-            _names.check(self._feature_names, _names.of(value), type(self).__name__)
+            _names.check(fitted.feature_names, _names.of(value), type(self).__name__)
         x = Embedding(value, self.feature_axis)
         if fitted is None:
             x.refuse_other(self.n_features, self.n_patches)

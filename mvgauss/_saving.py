@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _files, _fitting, _limits, _names, _state
+from mvgauss import _checks, _files, _fitting, _limits, _state
 from mvgauss._params import Parameters
 
 
@@ -62,7 +62,6 @@ class Saving(Parameters):
         dtype = None if self.dtype is None else np.dtype(self.dtype).name
         header, arrays = _state.pack(fitted)
         header["metadata"] = self.metadata if metadata is None else _files.plain_metadata(metadata)
-        header["feature_names"] = None if self._feature_names is None else self._feature_names.tolist()
         header["params"] = {**self.get_params(), "dtype": dtype}
         _files.write(path, header, arrays)
 
@@ -94,9 +93,7 @@ class Saving(Parameters):
         try:
             self = cls(**header.pop("params"))
             self._metadata = _files.plain_metadata(header.pop("metadata", {}))
-            names = header.pop("feature_names", None)
             self._fitted = _state.unpack(version, header, arrays)
-            self._feature_names = _names.loaded(names, self._fitted.n_features)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"path: expected the parts of a saved model, got others: {error}") from error
         return self

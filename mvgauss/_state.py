@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mvgauss import _checks, _triangular
+from mvgauss import _checks, _names, _triangular
 from mvgauss._checks import Array
 from mvgauss._factor import Factor, Root, Thin
 from mvgauss._fitted import Fitted
@@ -23,6 +23,7 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Array]]:
     values = {name: getattr(fitted, name) for name in names}
     values["dtype"] = fitted.dtype.name
     values["default_limit"] = fitted.default_limit
+    values["feature_names"] = None if fitted.feature_names is None else fitted.feature_names.tolist()
     values["regularisation"] = fitted.regularisation._asdict()
     values["resumable"] = fitted.scatter is not None
     return values, fitted.arrays
@@ -69,6 +70,7 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         loo_largest=arrays.get("loo_largest"),
         limit=_limit("limit", values["limit"]),
         default_limit=_limit("default_limit", values.get("default_limit")),
+        feature_names=_names.loaded(values.get("feature_names"), c),
     )
     loo = self.loo_distances
     if loo is not None and (loo.shape[1] != n or (np.diff(loo, axis=1) < 0).any()):

@@ -56,19 +56,18 @@ class Training(Parameters):
             If the embedding looks like pictures: uint8, with 3 or 4 on the last axis.
         """
         with self._training():
-            names = _names.of(embedding)
             fitted = self._updated(None, embedding, sample_weight, factor=True)
             fitted.raise_if_too_few()
-            self._fitted, self._feature_names = fitted, names
-        n, c = fitted.n_samples, fitted.n_features
-        if n <= c and not fitted.regularisation.shrinkage:
-            warnings.warn(
-                f"{n} samples of {c} features, without shrinkage: new good images lie much farther away "
-                "than the fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or "
-                "'ledoit_wolf' helps, and so do fewer features",
-                FewSamplesWarning,
-                stacklevel=_checks.outside(),
-            )
+            n, c = fitted.n_samples, fitted.n_features
+            if n <= c and not fitted.regularisation.shrinkage:
+                warnings.warn(
+                    f"{n} samples of {c} features, without shrinkage: new good images lie much farther away "
+                    "than the fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or "
+                    "'ledoit_wolf' helps, and so do fewer features",
+                    FewSamplesWarning,
+                    stacklevel=_checks.outside(),
+                )
+            self._fitted = fitted
         return self
 
     def partial_fit(
@@ -109,9 +108,7 @@ class Training(Parameters):
         for batches, and felt only where data far from zero come one sample at a time.
         """
         with self._training():
-            names = _names.of(embedding) if self._fitted is None else self._feature_names
             self._fitted = self._updated(self._fitted, embedding, sample_weight)
-            self._feature_names = names
         return self
 
     def merge(self, other: Training) -> Self:
@@ -148,9 +145,8 @@ class Training(Parameters):
                     if wanted is not None and wanted != getattr(theirs, what):
                         _checks.refuse("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
                 self._fitted = replace(theirs.regularised(how), dtype=self._kept(theirs.dtype), factor=None)
-                self._feature_names = other._feature_names
                 return self
-            _names.check(self._feature_names, other._feature_names, type(self).__name__)
+            _names.check(mine.feature_names, theirs.feature_names, type(self).__name__)
             mine.require_moments()
             for what in ("n_features", "grid"):
                 if getattr(mine, what) != getattr(theirs, what):
@@ -174,6 +170,7 @@ class Training(Parameters):
         how = self._regularisation()
         if base is not None:
             base.require_moments()
+        names = _names.of(embedding) if base is None else base.feature_names
         x = self._embedding(embedding, base)
         if base is None and x.pictures:
             warnings.warn(
@@ -207,4 +204,4 @@ class Training(Parameters):
             except OutOfRangeError:
                 x.refuse_not_finite(part, stack)
         assert base is not None
-        return base
+        return base if names is None else replace(base, feature_names=names)

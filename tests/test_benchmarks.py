@@ -26,6 +26,7 @@ def run(*arguments, before="pass", folder=None):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
 
 
+@pytest.mark.slow
 def test_a_quick_run_prints_the_table_and_writes_the_same_as_markdown(tmp_path):
     page = tmp_path / "page.md"
     done = run("--only", "pinv", "--markdown", page)
@@ -37,6 +38,7 @@ def test_a_quick_run_prints_the_table_and_writes_the_same_as_markdown(tmp_path):
     assert [line.replace("|", " ").split() for line in written] == printed
 
 
+@pytest.mark.slow
 def test_what_models_keep_is_printed_and_written(tmp_path):
     page = tmp_path / "page.md"
     done = run("--only", "few-kept", "--markdown", page)
@@ -81,6 +83,7 @@ def test_the_cases_of_few_samples_are_kept_as_rows_at_all_sizes():
             assert in_rows(case.shape[0], case.shape[1])
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_is_named_and_fails(tmp_path):
     wrong = "from benchmarks import peers; peers.numpy_pinv = lambda s: s"
     done = run("--only", "pinv", before=wrong, folder=tmp_path)
@@ -88,6 +91,7 @@ def test_a_wrong_answer_is_named_and_fails(tmp_path):
     assert done.stdout.count("WRONG: pinv") == 2
 
 
+@pytest.mark.slow
 def test_a_peer_that_breaks_or_ends_is_named_and_fails(tmp_path):
     breaks = "from benchmarks import peers; peers.numpy_pinv = lambda s: 1 / 0"
     done = run("--only", "pinv", before=breaks, folder=tmp_path)
@@ -99,6 +103,7 @@ def test_a_peer_that_breaks_or_ends_is_named_and_fails(tmp_path):
     assert "(failed: the process ended)" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_installed_is_named(tmp_path):
     done = run("--only", "score-1", before="sys.modules['torch'] = None", folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -111,6 +116,7 @@ def kernels(stdout):
     return re.findall(r"with\s(\w+)\skernels", stdout)
 
 
+@pytest.mark.slow
 def test_the_kernels_are_named_and_no_setting_chooses_them(monkeypatch):
     plain = run("--only", "pinv-deficient")
     pools = [i for i in threadpool_info() if i.get("architecture")]
@@ -123,6 +129,7 @@ def test_the_kernels_are_named_and_no_setting_chooses_them(monkeypatch):
     assert kernels(done.stdout) == kernels(plain.stdout)
 
 
+@pytest.mark.slow
 def test_an_unknown_work_is_refused_with_the_names_there_are():
     done = run("--only", "nothing")
     assert done.returncode == 2

@@ -1,5 +1,6 @@
 """On Dask: the numbers of one machine, in one pass, lazily, and through the loss of a worker."""
 
+import itertools
 import os
 import re
 import signal
@@ -99,7 +100,9 @@ def keys(lazy, *plain):
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("name", ["docs", "small", "relu", "tokens", "medium"])
+@pytest.mark.parametrize(
+    "name", ["docs", "small", "relu", "tokens", pytest.param("medium", marks=pytest.mark.slow)]
+)
 def test_a_model_of_shared_data_is_that_of_one_machine(name, weighted, rng):
     train, test, axis = data(name)
     w = rng.uniform(0, 2, len(train)) if weighted else None
@@ -127,14 +130,22 @@ CHUNKS = {  # of 60 samples on a grid of 4 x 3
 FORMS = {"triangles and roots": 24, "rows and roots": 120, "rows and thin factors": 120}
 
 
+#: In which form all chunks are tried before every commit, and with which shrinkage.
+QUICK = ("triangles and roots", "ledoit_wolf")
+
+
 def features(a, c):
     """Return c features of images with 24: products of them, as ReLU gains would be."""
     return np.concatenate([a, *(a * np.roll(a, k, axis=1) for k in range(1, c // 24 + 1))], axis=1)[:, :c]
 
 
-@pytest.mark.parametrize("shrinkage", [None, 0.3, "oas", "ledoit_wolf"])
-@pytest.mark.parametrize("form", list(FORMS))
-@pytest.mark.parametrize("chunks", list(CHUNKS))
+@pytest.mark.parametrize(
+    ("chunks", "form", "shrinkage"),
+    [
+        pytest.param(*case, marks=[] if case[0] == "both" or case[1:] == QUICK else pytest.mark.slow)
+        for case in itertools.product(CHUNKS, FORMS, [None, 0.3, "oas", "ledoit_wolf"])
+    ],
+)
 def test_any_chunks_forms_and_shrinkage_give_the_model_of_one_machine(chunks, form, shrinkage, rng):
     train, test, axis = data("docs")
     train, test = (features(a[:, :, :4, :3], FORMS[form]) for a in (train, test))
@@ -650,6 +661,7 @@ def kill_in_the_middle(future, busy, victims=1):
     return killed
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_a_fit_changes_nothing(client, tmp_path, rng):
     a = rng.standard_normal((48, 6, 4, 4))
     x, busy = slowed(a, tmp_path)
@@ -791,6 +803,7 @@ def cells(page):
     )
 
 
+@pytest.mark.slow
 def test_the_howto_runs_as_it_stands(monkeypatch, capsys):
     pytest.importorskip("distributed")
     pytest.importorskip("zarr")

@@ -223,6 +223,15 @@ def test_few_samples_without_shrinkage_warn_once(rng):
         MultiVariateGaussian().fit(x)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_warning_that_is_an_error_leaves_the_model_as_it_was(rng):
+    model = MultiVariateGaussian().fit(images(rng, 9, c=5))
+    before = model.mean
+    with pytest.raises(FewSamplesWarning):
+        model.fit(images(rng, 5, c=5))
+    np.testing.assert_array_equal(model.mean, before)
+
+
 @pytest.mark.parametrize("shape", [(9, 6, 5, 3), (9, 6, 5, 4), (9, 6, 3)])
 @pytest.mark.parametrize("axis", [1, -1])
 def test_pictures_in_place_of_embeddings_warn(rng, shape, axis):

@@ -56,6 +56,7 @@ def program(page):
 CELLS = [page for page in PAGES if program(page).strip()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", CELLS, ids=named)
 def test_the_cells_of_a_page_run(page, tmp_path):
     code = program(page)

@@ -50,6 +50,7 @@ CELLS = {
 }
 
 
+@pytest.mark.slow
 def test_a_cell_shows_each_picture_once(tmp_path):
     pytest.importorskip("IPython")
     pytest.importorskip("matplotlib_inline")

@@ -90,6 +90,7 @@ def numbers(table):
     return {tuple(row[:2]): [float(v) for v in row[2:]] for row in rows}
 
 
+@pytest.mark.slow
 def test_the_accuracy_of_the_page_is_what_the_script_measures():
     """To a factor of four, since the last roundings depend on the machine's BLAS."""
     command = [sys.executable, DOCS / "accuracy.py"]
