@@ -42,7 +42,7 @@ DTYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float1
 BATCH = 16
 
 
-def refuse(argument, expected, got):
+def raise_error(argument, expected, got):
     """Raise an error that says what was expected and what came."""
     raise ValueError(f"{argument}: expected {expected}, got {got}")
 
@@ -77,7 +77,7 @@ def hash_of(network):
     """Return the SHA-256 of a network, with the file of weights that may lie beside it."""
     files = [Path(f"{network}{ending}") for ending in ("", ".data", "_data")]
     if not files[0].is_file():
-        refuse("network", "an ONNX file", repr(str(network)))
+        raise_error("network", "an ONNX file", repr(str(network)))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
 
 
@@ -115,7 +115,7 @@ class Embedder:
 
     def __init__(self, network, picture_size, **options):
         if set(options) - set(OPTIONS):
-            refuse("options", f"some of {list(OPTIONS)}", list(options))
+            raise_error("options", f"some of {list(OPTIONS)}", list(options))
         digest, quiet = hash_of(network), onnxruntime.SessionOptions()
         quiet.log_severity_level = 3
         try:
@@ -125,7 +125,7 @@ class Embedder:
         fed, *more = self.session.get_inputs()
         if more or len(fed.shape) != 4 or fed.type not in DTYPES:
             got = f"{fed.shape} of {fed.type}, and {len(more)} more"
-            refuse("network", "one input (N, 3, h, w) or (N, h, w, 3) of uint8 or floats", got)
+            raise_error("network", "one input (N, 3, h, w) or (N, h, w, 3) of uint8 or floats", got)
         self.input, self.dtype = fed.name, DTYPES[fed.type]
         last = fed.shape[3] in (1, 3) and fed.shape[1] not in (1, 3)
         layout = options.get("layout", "NHWC" if last else "NCHW")
@@ -138,17 +138,17 @@ class Embedder:
             size = [max(32, 32 * round(8 * side / longest)) for side in size]
         size = list(options.get("input_size", size))
         if any(a not in (None, s) for a, s in zip(asked, size, strict=True)):
-            refuse("input_size", f"{asked}, as the network asks", size)
+            raise_error("input_size", f"{asked}, as the network asks", size)
         normalise = {name: options[name] for name in IMAGENET if name in options}
         if self.dtype is np.uint8 and normalise:
-            refuse("scale, mean, std", "none, as the network takes whole numbers", normalise)
+            raise_error("scale, mean, std", "none, as the network takes whole numbers", normalise)
         if self.dtype is not np.uint8:
             normalise = {"scale": 1.0, "mean": [0.0], "std": [1.0], **normalise} if normalise else IMAGENET
         outputs = {output.name: output.shape for output in self.session.get_outputs()}
         on_grid = [name for name, shape in outputs.items() if len(shape) in (3, 4)]
         layers = list(options.get("layers", on_grid))
         if not layers or set(layers) - set(outputs):
-            refuse("layers", f"some of the outputs of the network, {outputs}", layers)
+            raise_error("layers", f"some of the outputs of the network, {outputs}", layers)
         self.setup = {
             "network": Path(network).name,
             "sha256": digest,
@@ -164,7 +164,7 @@ class Embedder:
         medium = sorted(layers, key=lambda name: math.prod(sizes[name][1:]))[(len(layers) - 1) // 2]
         grid = options.get("grid", medium)
         if grid not in layers:
-            refuse("grid", f"one of {layers}", repr(grid))
+            raise_error("grid", f"one of {layers}", repr(grid))
         total = sum(size[0] for size in sizes.values())
         channels = options.get("channels", range(total))
         if isinstance(channels, int) and 1 <= channels <= total:
@@ -172,7 +172,7 @@ class Embedder:
             channels = np.sort(rng.choice(total, channels, replace=False)).tolist()
         wrong = [channels] if isinstance(channels, int) else sorted(set(channels) - set(range(total)))
         if wrong or not channels:
-            refuse("channels", f"1 to {total} of them, counted from 0", wrong)
+            raise_error("channels", f"1 to {total} of them, counted from 0", wrong)
         self.channels = np.array(channels)
         self.setup |= {"grid": grid, "channels": self.channels.tolist()}
         self.shape = (len(self.channels), *sizes[grid][1:])
@@ -183,7 +183,7 @@ class Embedder:
         (height, width), (h, w) = self.setup["picture_size"], self.setup["input_size"]
         if abs(math.log(picture.width * height / (picture.height * width))) > 0.02:
             got = f"{picture.height} x {picture.width} in {str(path)!r}"
-            refuse("picture", f"the shape of {height} x {width} pixels", got)
+            raise_error("picture", f"the shape of {height} x {width} pixels", got)
         return picture.resize((w, h), Image.Resampling.BILINEAR)
 
     def embed(self, pictures):
@@ -231,8 +231,8 @@ class Embedder:
             side = math.isqrt(a.shape[1])
             return np.moveaxis(a[:, -(side**2) :].reshape(len(a), side, side, -1), -1, 1)
         if a.ndim != 4:
-            refuse("layers", f"{name} on a grid, or tokens of square pictures", f"shape {a.shape}")
+            raise_error("layers", f"{name} on a grid, or tokens of square pictures", f"shape {a.shape}")
         a = a if self.setup["output_layout"] == "NCHW" else np.moveaxis(a, -1, 1)
         if abs(a.shape[2] * w - a.shape[3] * h) > h + w:  # sides of grids are rounded
-            refuse("output_layout", f"{name} on a grid like {h} x {w}", f"{a.shape[2]} x {a.shape[3]}")
+            raise_error("output_layout", f"{name} on a grid like {h} x {w}", f"{a.shape[2]} x {a.shape[3]}")
         return a

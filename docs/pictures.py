@@ -16,7 +16,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from embedder import OPTIONS, Embedder, hash_of, read_picture, refuse
+from embedder import OPTIONS, Embedder, hash_of, raise_error, read_picture
 from PIL import Image
 
 from mvgauss import MultiVariateGaussian, anomaly_map
@@ -29,7 +29,7 @@ def find_pictures(folder):
     pictures = [p for p in files if p.suffix.lower() in known]
     if not pictures:
         got = f"{str(folder)!r} with {len(files)} files" if Path(folder).is_dir() else repr(str(folder))
-        refuse("folder", "a folder of pictures", got)
+        raise_error("folder", "a folder of pictures", got)
     return pictures
 
 
@@ -57,7 +57,7 @@ def fit(embedder, paths, rate=0.05, scratch=None):
 def check_rate(rate, n):
     """Refuse a rate of false alarms that n good pictures cannot support."""
     if not 1 / (n + 1) <= rate < 1:
-        refuse("rate", f"{1 / (n + 1):.4g} or more, and less than 1, with {n} good pictures", rate)
+        raise_error("rate", f"{1 / (n + 1):.4g} or more, and less than 1, with {n} good pictures", rate)
 
 
 def judge(model, embedder, paths):
@@ -82,18 +82,18 @@ def load(path, network, **options):
     """Return a saved model and the embedder that it goes with; refuse another network or set-up."""
     model = MultiVariateGaussian.load(path)
     if "setup" not in (model.metadata or {}):
-        refuse("model", "one that was saved with the set-up of its network", repr(str(path)))
+        raise_error("model", "one that was saved with the set-up of its network", repr(str(path)))
     kept = dict(model.metadata["setup"])
     name, digest = kept.pop("network"), kept.pop("sha256")
     if hash_of(network) != digest:
-        refuse("network", f"the one that the model was fitted with, {name!r}", repr(str(network)))
+        raise_error("network", f"the one that the model was fitted with, {name!r}", repr(str(network)))
     for name, value in options.items():
         value = list(value) if isinstance(value, tuple) else value
         if name not in ("channels", "seed") and value != kept.get(name):
-            refuse(name, f"{kept.get(name)}, as the model was fitted with", value)
+            raise_error(name, f"{kept.get(name)}, as the model was fitted with", value)
     embedder = Embedder(network, **{**kept, **options})
     if embedder.setup["channels"] != kept["channels"]:
-        refuse("channels", f"the {len(kept['channels'])} that the model was fitted with", "others")
+        raise_error("channels", f"the {len(kept['channels'])} that the model was fitted with", "others")
     return model, embedder
 
 
@@ -122,13 +122,13 @@ def run(args, options):
     *good, others = (find_pictures(folder) for folder in args.folders)
     both = {path.resolve() for paths in good for path in paths} & {path.resolve() for path in others}
     if both:
-        refuse("OTHERS", "other pictures than those of GOOD", f"{len(both)} that are in both")
+        raise_error("OTHERS", "other pictures than those of GOOD", f"{len(both)} that are in both")
     if any(args.out.resolve().is_relative_to(Path(folder).resolve()) for folder in args.folders):
-        refuse("out", "a folder outside of those with pictures", repr(str(args.out)))
+        raise_error("out", "a folder outside of those with pictures", repr(str(args.out)))
     try:
         (args.out / "maps").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        refuse("out", "a folder to write to", error)
+        raise_error("out", "a folder to write to", error)
     if good:
         first = read_picture(good[0][0], white=options.get("white", 65535))
         embedder = Embedder(args.network, (first.height, first.width), **options)

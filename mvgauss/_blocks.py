@@ -55,7 +55,7 @@ def cpu_count(n_jobs: int | None) -> int:
         return min(_cpus(), _blas.threads() or sys.maxsize)
     n_jobs = _checks.integer("n_jobs", n_jobs)
     if n_jobs == 0:
-        _checks.refuse("n_jobs", "None, a positive count, or -1 for all CPUs", "0")
+        _checks.raise_error("n_jobs", "None, a positive count, or -1 for all CPUs", "0")
     return n_jobs if n_jobs > 0 else max(1, _cpus() + 1 + n_jobs)
 
 

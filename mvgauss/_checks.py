@@ -1,7 +1,7 @@
-"""The door: values in, arrays out, and one place that words what was expected and what came.
+"""Arguments -> arrays, and one place that words what was expected and what came.
 
-A leaf of the import graph. Every public function passes its arguments through here once; behind the
-door the algebra trusts what it gets.
+A leaf of the import graph. Every public function passes its arguments through here once; after that
+the algebra trusts what it gets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_NUMBERS = (type(None), str, bytes, Mapping)  #: what NumPy would make numbe
 _KINDS = {"biuf": "real numbers", "biufc": "real or complex numbers"}
 
 
-def refuse(
+def raise_error(
     name: str, expected: str, got: object, error: type[Exception] = ValueError, hint: str = ""
 ) -> NoReturn:
     """Raise `error`, saying which argument it is, what was expected and what came."""
@@ -70,9 +70,11 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     kinds = "biufc" if complex_ok else "biuf"
     wanted = f"an array of {_KINDS[kinds]}"
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        refuse(name, "an array without masked entries", "a masked array", TypeError)
+        raise_error(name, "an array without masked entries", "a masked array", TypeError)
     if sparse(value):
-        refuse(name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()")
+        raise_error(
+            name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()"
+        )
     try:
         result = np.asarray(value)
         if (
@@ -91,7 +93,7 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         real(name, result.dtype)
         hint = "load it first" if isinstance(value, (str, os.PathLike)) else ""
         hint = "take one array of it" if isinstance(value, Mapping) else hint
-        refuse(name, wanted, f"dtype {result.dtype}", TypeError, hint)
+        raise_error(name, wanted, f"dtype {result.dtype}", TypeError, hint)
     return result
 
 
@@ -103,7 +105,7 @@ def sparse(value: object) -> bool:
 def real(name: str, dtype: np.dtype[Any]) -> None:
     """Refuse a complex dtype."""
     if dtype.kind == "c":
-        refuse(name, "real numbers", f"dtype {dtype}", ComplexDataError, "Complex data not supported")
+        raise_error(name, "real numbers", f"dtype {dtype}", ComplexDataError, "Complex data not supported")
 
 
 def finite(name: str, value: Array, *start: int) -> None:
@@ -116,7 +118,7 @@ def finite(name: str, value: Array, *start: int) -> None:
             index = index if lead is None else (lead, *index)
             got = "NaN" if np.isnan(value[index]) else value[index]
             index = tuple(i + first for i, first in zip_longest(index, start[: len(index)], fillvalue=0))
-            refuse(name, "finite numbers", f"{got} at index {index}")
+            raise_error(name, "finite numbers", f"{got} at index {index}")
 
 
 def number(name: str, value: object, *, low: float = -math.inf, above: bool = False) -> float:
@@ -127,13 +129,13 @@ def number(name: str, value: object, *, low: float = -math.inf, above: bool = Fa
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        refuse(name, wanted, f"{briefly(value)} of type {type(value).__name__}", TypeError)
+        raise_error(name, wanted, f"{briefly(value)} of type {type(value).__name__}", TypeError)
     try:
         result = float(value)
     except OverflowError:
         result = math.inf
     if not math.isfinite(result) or result < low or (above and result <= low):
-        refuse(name, wanted, briefly(value))
+        raise_error(name, wanted, briefly(value))
     return result
 
 
@@ -141,9 +143,9 @@ def integer(name: str, value: object, *, low: int | None = None) -> int:
     """Return a whole number that is at least `low`."""
     wanted = "an integer" if low is None else f"an integer >= {low}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        refuse(name, wanted, f"{briefly(value)} of type {type(value).__name__}", TypeError)
+        raise_error(name, wanted, f"{briefly(value)} of type {type(value).__name__}", TypeError)
     if low is not None and int(value) < low:
-        refuse(name, wanted, briefly(value))
+        raise_error(name, wanted, briefly(value))
     return int(value)
 
 
@@ -153,7 +155,7 @@ def flag(name: str, value: object) -> bool:
         return bool(value)
     if isinstance(value, numbers.Integral) and value in (0, 1):
         return bool(value)
-    refuse(name, "True or False", f"{briefly(value)} of type {type(value).__name__}", TypeError)
+    raise_error(name, "True or False", f"{briefly(value)} of type {type(value).__name__}", TypeError)
 
 
 def inexact(name: str, value: DTypeLike, *, kinds: str) -> np.dtype[Any]:
@@ -165,7 +167,7 @@ def inexact(name: str, value: DTypeLike, *, kinds: str) -> np.dtype[Any]:
             f"{name}: expected a floating dtype, got {briefly(value)} that NumPy does not know"
         ) from error
     if dtype.kind not in kinds:
-        refuse(name, "a floating dtype", str(dtype), TypeError)
+        raise_error(name, "a floating dtype", str(dtype), TypeError)
     return dtype.newbyteorder("=")
 
 
@@ -186,16 +188,16 @@ def weights(
     w = array(name, value)
     shape = "(N,)" if not stack else "(N,) or (..., N)"
     if w.ndim == 0 or w.shape[-1] != n:
-        refuse(name, f"shape {shape} with N = {n} samples", f"shape {w.shape}")
+        raise_error(name, f"shape {shape} with N = {n} samples", f"shape {w.shape}")
     fits_stack(name, w.shape[:-1], stack)
     finite(name, w)
     if (w < 0).any():
-        refuse(name, "weights >= 0", f"{w.min()}")
+        raise_error(name, "weights >= 0", f"{w.min()}")
     if whole and w.dtype.kind == "f" and (w != np.rint(w)).any():
-        refuse(name, "whole numbers (how often each row counts)", f"{w[w != np.rint(w)][0]}")
+        raise_error(name, "whole numbers (how often each row counts)", f"{w[w != np.rint(w)][0]}")
     w = w.astype(np.result_type(w.dtype, np.float64), copy=False)
     if some and n and not w.any(axis=-1).all():
-        refuse(name, "a weight > 0 for each item of the stack", "weights that are all zero")
+        raise_error(name, "a weight > 0 for each item of the stack", "weights that are all zero")
     return w
 
 
@@ -206,4 +208,4 @@ def fits_stack(name: str, shape: tuple[int, ...], stack: tuple[int, ...]) -> Non
     except ValueError:
         fits = False
     if not fits:
-        refuse(name, f"leading axes that broadcast to the stack {stack}", f"{shape}")
+        raise_error(name, f"leading axes that broadcast to the stack {stack}", f"{shape}")

@@ -107,7 +107,7 @@ def _of_good(name: str, value: ArrayLike) -> Array:
     """Return one score for each of some good images."""
     scores = _checks.array(name, value)
     if scores.ndim != 1 or not scores.size:
-        _checks.refuse(name, "one score for each of n > 0 images, shape (n,)", f"shape {scores.shape}")
+        _checks.raise_error(name, "one score for each of n > 0 images, shape (n,)", f"shape {scores.shape}")
     _checks.finite(name, scores)
     return scores
 
@@ -116,5 +116,7 @@ def checked_rate(value: object) -> float:
     """Return a rate of false alarms."""
     result = _checks.number("false_positive_rate", value, low=0, above=True)
     if result >= 1:
-        _checks.refuse("false_positive_rate", "a number between 0 and 1", f"{result:g}", hint="5 % is 0.05")
+        _checks.raise_error(
+            "false_positive_rate", "a number between 0 and 1", f"{result:g}", hint="5 % is 0.05"
+        )
     return result

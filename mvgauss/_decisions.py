@@ -100,13 +100,13 @@ class Decisions(Scoring):
         """
         rate = checked_rate(false_positive_rate)
         if source not in ("held-out", "training"):
-            _checks.refuse("source", "'held-out' or 'training'", _checks.briefly(source))
+            _checks.raise_error("source", "'held-out' or 'training'", _checks.briefly(source))
         with self._training():
             self._require_fit()
             if source == "training":
                 d = self.leave_one_out(embedding, sample_weight)
             else:
-                self._refuse_fitted(embedding)
+                self._raise_if_fitted(embedding)
                 d = self.mahalanobis(embedding)
             limit = _distributions.conformal_limit(_largest(d), rate)
             self._fitted = replace(self._model(), limit=limit)
@@ -239,7 +239,7 @@ class Decisions(Scoring):
         if self._fitted is None:
             raise not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
 
-    def _refuse_fitted(self, embedding: ArrayLike) -> None:
+    def _raise_if_fitted(self, embedding: ArrayLike) -> None:
         """Refuse the fitted images where held-out ones are expected."""
         fitted = self._model()
         x = self._embedding(embedding, fitted)
@@ -261,7 +261,7 @@ class Decisions(Scoring):
         same = np.abs(total) <= n * rounding
         same &= np.abs(squares - diagonal) <= n * rounding * (spread + rounding)
         if diagonal.any() and same.all():
-            _checks.refuse(
+            _checks.raise_error(
                 "embedding",
                 "good images that were not fitted",
                 f"the {n} fitted ones",

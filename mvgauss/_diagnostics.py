@@ -90,7 +90,7 @@ class Diagnostics(Scoring):
             fitted.require_moments()
             x = self._embedding(embedding, fitted)
             if x.n_samples != fitted.n_samples or fitted.weighted:
-                _checks.refuse(
+                _checks.raise_error(
                     "embedding", f"the {fitted.n_samples} samples fitted, of equal weight", f"{x.n_samples}"
                 )
             # under the plain covariance with divisor N

@@ -156,15 +156,15 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
     squared = _checks.flag("squared", squared)
     c = p.shape[-1]
     if given.ndim == 0 or given.shape[-1] != c:
-        _checks.refuse("x", f"shape (..., N, {c}) as inv_covariance is {p.shape}", given.shape)
+        _checks.raise_error("x", f"shape (..., N, {c}) as inv_covariance is {p.shape}", given.shape)
     if mu.ndim == 0 or mu.shape[-1] != c:
-        _checks.refuse("mean", f"shape (..., {c}) as inv_covariance is {p.shape}", mu.shape)
+        _checks.raise_error("mean", f"shape (..., {c}) as inv_covariance is {p.shape}", mu.shape)
     many = given if given.ndim > 1 else given[None]
     shapes = many.shape[:-2], mu.shape[:-1], p.shape[:-2]
     try:
         stack = np.broadcast_shapes(*shapes)
     except ValueError:
-        _checks.refuse(
+        _checks.raise_error(
             "x, mean, inv_covariance",
             "stack axes that broadcast, samples of x in its last axis but one",
             f"stacks {shapes[0]}, {shapes[1]} and {shapes[2]}",
@@ -210,7 +210,7 @@ def _square(name: str, value: ArrayLike) -> Array:
     """Return an array of square matrices."""
     s = _checks.array(name, value)
     if s.ndim < 2 or s.shape[-1] != s.shape[-2]:
-        _checks.refuse(name, "square matrices, shape (..., C, C)", f"shape {s.shape}")
+        _checks.raise_error(name, "square matrices, shape (..., C, C)", f"shape {s.shape}")
     return s
 
 
@@ -219,6 +219,6 @@ def _tolerance(rtol: ArrayLike, stack: tuple[int, ...]) -> Array:
     result = _checks.array("rtol", rtol)
     _checks.finite("rtol", result)
     if (result < 0).any():
-        _checks.refuse("rtol", "numbers >= 0", f"{result.min()}")
+        _checks.raise_error("rtol", "numbers >= 0", f"{result.min()}")
     _checks.fits_stack("rtol", result.shape, stack)
     return result

@@ -144,7 +144,7 @@ def conformal_limit(scores: Array, rate: float) -> float:
     # (n + 1) rate is rounded first: 0.05 * 20 is a little more than 1
     k = n + 1 - math.floor(round((n + 1) * rate, 9))
     if k > n:
-        _checks.refuse(
+        _checks.raise_error(
             "false_positive_rate",
             f"at least 1 / (n + 1) = {1 / (n + 1):.4g} with n = {n} images",
             f"{rate:g}",

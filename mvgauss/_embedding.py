@@ -38,7 +38,7 @@ class Embedding:
         self.dtype = np.dtype(self.value.dtype)
         _checks.real(name, self.dtype)
         if self.dtype.kind not in "biuf":
-            _checks.refuse(name, "an array of real numbers", f"dtype {self.dtype}", TypeError)
+            _checks.raise_error(name, "an array of real numbers", f"dtype {self.dtype}", TypeError)
         ndim = len(self.shape)
         axis = _checks.integer("feature_axis", feature_axis)
         if ndim < 2 or 0 in self.shape:
@@ -46,9 +46,11 @@ class Embedding:
             if 0 in self.shape:
                 empty = "sample(s)" if self.shape[0] == 0 else "feature(s)"
                 got = f"0 {empty} (shape={self.shape}) while a minimum of 1 is required."
-            _checks.refuse(name, wanted, got, hint="" if ndim > 1 else "Reshape your data, see numpy.reshape")
+            _checks.raise_error(
+                name, wanted, got, hint="" if ndim > 1 else "Reshape your data, see numpy.reshape"
+            )
         if not -ndim <= axis < ndim or axis % ndim == 0:
-            _checks.refuse(
+            _checks.raise_error(
                 "feature_axis", f"an axis of the {name} {self.shape} other than the first", f"{axis}"
             )
         self.axis = axis % ndim
@@ -56,7 +58,7 @@ class Embedding:
         self.grid = tuple(n for i, n in enumerate(self.shape) if i not in (0, self.axis))
         self.n_patches = math.prod(self.grid)
 
-    def refuse_other(
+    def raise_if_other(
         self, n_features: int | None, n_patches: int | None, grid: tuple[int, ...] | None = None
     ) -> None:
         """Refuse an embedding of other sizes than the given ones."""
@@ -80,7 +82,7 @@ class Embedding:
                         f"X has {got} features, but MultiVariateGaussian is expecting {wanted} "
                         "features as input"
                     )
-                _checks.refuse(self.name, what, f"{got} {place}", hint=hint)
+                _checks.raise_error(self.name, what, f"{got} {place}", hint=hint)
 
     def _axis_of(self, n_features: int | None, grid: tuple[int, ...] | None) -> int:
         """Return the other end of the shape, -1 or 1, if the features expected are there; else 0."""
@@ -126,13 +128,13 @@ class Embedding:
         assert result is not None
         return result
 
-    def refuse_not_finite(self, part: slice, stack: Array, *, small: bool = False) -> NoReturn:
+    def raise_not_finite(self, part: slice, stack: Array, *, small: bool = False) -> NoReturn:
         """Refuse the part that a walk found out of range, naming its first NaN or infinity."""
-        self.refuse_if_not_finite(part, stack)
+        self.raise_if_not_finite(part, stack)
         what, got = ("differences", "smaller ones") if small else ("numbers", "larger ones")
-        _checks.refuse(self.name, f"{what} whose squares float64 can hold", got)
+        _checks.raise_error(self.name, f"{what} whose squares float64 can hold", got)
 
-    def refuse_if_not_finite(self, part: slice, stack: Array) -> None:
+    def raise_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""
         samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
         _checks.finite(self.name, samples, part.start)
@@ -161,10 +163,10 @@ class Embedding:
         """Read a run of samples, which is checked as an array is."""
         value = self.value[part]
         if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-            _checks.refuse(self.name, "an array of real numbers", "dtype object", TypeError)
+            _checks.raise_error(self.name, "an array of real numbers", "dtype object", TypeError)
         array = _checks.array(self.name, value)
         if array.shape != (part.stop - part.start, *self.shape[1:]):
-            _checks.refuse(
+            _checks.raise_error(
                 self.name,
                 f"{part.stop - part.start} samples of shape {self.shape[1:]} from [{part.start}:{part.stop}]",
                 f"shape {array.shape}",

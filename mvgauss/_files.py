@@ -69,9 +69,9 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
     values = {name: plain(name, value) for name, value in header.items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "members": sorted(arrays), **values})
     if len(text) > _HEADER_BYTES:
-        _checks.refuse("header", f"a text of at most {_HEADER_BYTES} bytes", f"{len(text)}")
+        _checks.raise_error("header", f"a text of at most {_HEADER_BYTES} bytes", f"{len(text)}")
     if target.exists() and not target.is_file():
-        _checks.refuse("path", "a regular file or none yet", f"{str(target)!r}, which is something else")
+        _checks.raise_error("path", "a regular file or none yet", f"{str(target)!r}, which is something else")
     if not target.parent.is_dir():
         raise MissingFile(f"path: expected a folder that exists, got {str(target.parent)!r}")
     mode = stat.S_IMODE(target.stat().st_mode) & 0o777 if target.exists() else None
@@ -135,13 +135,13 @@ def read(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any], dict[str, A
     """
     name = _path(path)
     with _opened(name) as file:
-        _refuse_special(os.fstat(file.fileno()), name)
+        _raise_if_special(os.fstat(file.fileno()), name)
         with _refusing_damage(name):
             archive = zipfile.ZipFile(file)
             header = _header(archive)
         version = header.pop("version", None)
         if type(version) is not int or version not in READABLE:
-            _checks.refuse(
+            _checks.raise_error(
                 "path",
                 f"a file of format version {' or '.join(map(str, READABLE))}",
                 f"version {_checks.briefly(version)} in {name!r}",
@@ -162,16 +162,18 @@ class _File(io.BufferedReader):
 def _opened(name: str) -> _File:
     """Open a file, and nothing that would wait for somebody or never end."""
     try:
-        _refuse_special(os.stat(name), name)
+        _raise_if_special(os.stat(name), name)
         return _File(io.FileIO(name, opener=lambda path, flags: os.open(path, flags | _AT_ONCE)))
     except FileNotFoundError as error:
         raise MissingFile(f"path: expected a saved model, got no file at {name!r}") from error
 
 
-def _refuse_special(status: os.stat_result, name: str) -> None:
+def _raise_if_special(status: os.stat_result, name: str) -> None:
     """Refuse what is no regular file."""
     if not stat.S_ISREG(status.st_mode):
-        _checks.refuse("path", "a file written by MultiVariateGaussian.save", f"{name!r}, which is no file")
+        _checks.raise_error(
+            "path", "a file written by MultiVariateGaussian.save", f"{name!r}, which is no file"
+        )
 
 
 @contextlib.contextmanager
@@ -237,14 +239,16 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Array:
 def plain_metadata(value: object) -> dict[str, Any]:
     """Return a user's mapping as a dict of plain values, which shares nothing with it."""
     if not isinstance(value, Mapping):
-        _checks.refuse("metadata", "a dict", f"{_checks.briefly(value)}", TypeError)
+        _checks.raise_error("metadata", "a dict", f"{_checks.briefly(value)}", TypeError)
     try:
         result: dict[str, Any] = plain("metadata", value)
         size = len(json.dumps(result))
     except RecursionError:
-        _checks.refuse("metadata", "lists and dicts that end", "some within themselves, or as good as that")
+        _checks.raise_error(
+            "metadata", "lists and dicts that end", "some within themselves, or as good as that"
+        )
     if size > _METADATA_BYTES:
-        _checks.refuse("metadata", f"at most {_METADATA_BYTES} bytes as JSON", f"{size}")
+        _checks.raise_error("metadata", f"at most {_METADATA_BYTES} bytes as JSON", f"{size}")
     return result
 
 
@@ -256,7 +260,7 @@ def plain(name: str, value: object) -> Any:
         return bool(value)
     if isinstance(value, (int, np.integer)):
         if int(value).bit_length() > 1024:
-            _checks.refuse(name, "an integer of at most 1024 bits", f"one of {int(value).bit_length()}")
+            _checks.raise_error(name, "an integer of at most 1024 bits", f"one of {int(value).bit_length()}")
         return int(value)
     if isinstance(value, (float, np.floating)):
         return _checks.number(name, value)
@@ -267,10 +271,12 @@ def plain(name: str, value: object) -> Any:
     if not isinstance(value, Mapping):
         wanted = "None, True or False, a number, text, or lists and dicts of these"
         got = f"{_checks.briefly(value)} of type {type(value).__name__}"
-        _checks.refuse(name, wanted, got, TypeError, "see .tolist()" if isinstance(value, np.ndarray) else "")
+        _checks.raise_error(
+            name, wanted, got, TypeError, "see .tolist()" if isinstance(value, np.ndarray) else ""
+        )
     for key in value:
         if not isinstance(key, str):
-            _checks.refuse(name, "keys that are text", f"{_checks.briefly(key)}", TypeError)
+            _checks.raise_error(name, "keys that are text", f"{_checks.briefly(key)}", TypeError)
     return {str.__str__(key): plain(f"{name}[{key!r}]", item) for key, item in value.items()}
 
 
@@ -279,4 +285,4 @@ def _path(path: str | os.PathLike[str]) -> str:
     try:
         return os.fsdecode(path)
     except TypeError:
-        _checks.refuse("path", "a path", f"{_checks.briefly(path)}", TypeError)
+        _checks.raise_error("path", "a path", f"{_checks.briefly(path)}", TypeError)

@@ -150,21 +150,23 @@ class Fitted:
         if not w or w <= ddof:
             got = f"{self.n_samples} sample{'s'[: self.n_samples != 1]}"
             if self.weighted:
-                _checks.refuse(
+                _checks.raise_error(
                     "sample_weight",
                     f"weights that add up to more than ddof = {ddof:g}",
                     f"{w:.3g} of {got}",
                     hint="a weight counts how often a sample is there; multiply them all by "
                     "len(w) / w.sum() to weigh samples against each other",
                 )
-            _checks.refuse("embedding", f"more samples than ddof = {ddof:g} to estimate a covariance", got)
+            _checks.raise_error(
+                "embedding", f"more samples than ddof = {ddof:g} to estimate a covariance", got
+            )
 
     def regularised(self, how: Regularisation) -> Self:
         """Return the same moments under another regularisation."""
         if how == self.regularisation:
             return self
         if how.needs_fourth and self.fourth is None:
-            _checks.refuse(
+            _checks.raise_error(
                 "shrinkage",
                 "one that can be estimated from the moments of this model",
                 f"{how.shrinkage!r}, for which it must be set before the first fit",

@@ -22,7 +22,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
     w = np.ones(n) if weights is None else weights
     others = Others(fitted.regularisation, w, fitted.sum_weights)
     if not (others.divisor > 0).all():
-        _checks.refuse(
+        _checks.raise_error(
             "embedding", f"more than ddof = {others.how.ddof:g} samples besides each one", f"{n} samples"
         )
     result = np.empty((p, n))
@@ -31,7 +31,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
     few = n - 1 <= c
     parts = [(slice(0, n), x.whole())] if few else x.parts()
     for part, stack in parts:
-        x.refuse_if_not_finite(part, stack)
+        x.raise_if_not_finite(part, stack)
         blocks = _blocks.flat(stack, 2, x.grid)
 
         def task(b: slice, part: slice = part, blocks: _blocks.Flat = blocks) -> None:
@@ -55,8 +55,8 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
             pieces = _blocks.slices(p, max(n, c) * c * 8, least=least_patches(c))
             _blocks.walk(task, pieces, n_jobs=walk.n_jobs, progress=walk.progress)
         except OutOfRangeError:
-            x.refuse_not_finite(part, stack)
-    _refuse_other_samples(fitted, moved)
+            x.raise_not_finite(part, stack)
+    _raise_if_other_samples(fitted, moved)
     _refit(fitted, x, weights, result, lost, walk)
     return np.sqrt(result, out=result).T
 
@@ -104,13 +104,13 @@ def _refit(
             squared[patches[at], i] = out[:, 0]
 
 
-def _refuse_other_samples(fitted: Fitted, moved: Array) -> None:
+def _raise_if_other_samples(fitted: Fitted, moved: Array) -> None:
     """Refuse samples of another mean: their weighted sum of deviations, ``(P, C)``, is not zero."""
     variance = fitted.moments.diagonal() / fitted.sum_weights
     eps = float(np.finfo(np.float64).eps)
     allowed = eps ** (1 / 3) * np.sqrt(variance) + 8 * fitted.n_samples * eps * np.abs(fitted.mean)
     if (np.abs(moved) > fitted.sum_weights * allowed).any():
-        _checks.refuse(
+        _checks.raise_error(
             "embedding",
             f"the {fitted.n_samples} samples that were fitted",
             "others: their mean is not that of the model",

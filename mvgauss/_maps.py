@@ -51,17 +51,17 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     d = _checks.array("distances", distances)
     if d.ndim < 2 or 0 in d.shape[-2:]:
         hint = "reshape the P patches to H, W" if d.ndim == 1 else ""
-        _checks.refuse("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}", hint=hint)
+        _checks.raise_error("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}", hint=hint)
     _checks.finite("distances", d)
     sigma = _checks.number("sigma", sigma, low=0)
     size = image_size if isinstance(image_size, (tuple, list, np.ndarray)) else (image_size, image_size)
     if len(size) != 2:
-        _checks.refuse("image_size", "one integer or (height, width)", _checks.briefly(image_size))
+        _checks.raise_error("image_size", "one integer or (height, width)", _checks.briefly(image_size))
     height, width = (_checks.integer("image_size", s, low=1) for s in size)
     # (M, P) of M images is known by the shape that its patches would have
     slender = (height / d.shape[-2]) / (width / d.shape[-1])
     if d.ndim == 2 and d.shape[1] >= 32 and slender > 3:
-        _checks.refuse(
+        _checks.raise_error(
             "distances",
             "shape (..., H, W)",
             f"shape {d.shape}, whose patches would be {slender:.3g} times as high as wide",

@@ -104,7 +104,7 @@ class Moments(Sums):
         if aweights is not None and weights:
             top = weights[0].max(axis=-1)
             if not ((top > _WEIGHTS[0]) & (top < _WEIGHTS[1])).all():
-                _checks.refuse(
+                _checks.raise_error(
                     "aweights",
                     "weights whose squares do not leave the range",
                     f"{top.min():.3g}..{top.max():.3g}",
@@ -148,9 +148,9 @@ class Moments(Sums):
             If the shapes differ.
         """
         if not isinstance(other, Moments):
-            _checks.refuse("other", "Moments", type(other).__name__, TypeError)
+            _checks.raise_error("other", "Moments", type(other).__name__, TypeError)
         if other.mean.shape != self.mean.shape:
-            _checks.refuse("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
+            _checks.raise_error("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
         whole = copy.copy(self)
         whole.scatter = self.scatter.astype(np.result_type(self.scatter, other.scatter))
         return whole._absorb(other)
@@ -231,7 +231,7 @@ def checked(
     else:
         result = _checks.inexact("dtype", dtype, kinds="fc")
         if x.dtype.kind == "c" and result.kind != "c":
-            _checks.refuse("dtype", "a complex dtype for complex observations", str(result), TypeError)
+            _checks.raise_error("dtype", "a complex dtype for complex observations", str(result), TypeError)
     if x.ndim < 2:
         x = x.reshape(-1, 1)
     elif rowvar:
@@ -247,7 +247,7 @@ def checked(
         a = _checks.weights("aweights", aweights, stack, n)
         w = w * a
         if not w.any(axis=-1).all():
-            _checks.refuse("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
+            _checks.raise_error("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
     with np.errstate(over="ignore", under="ignore"):  # `cov` scales them, `Moments` refuses them
         return x, [w, w * a], result
 

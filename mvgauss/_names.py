@@ -56,7 +56,7 @@ def loaded(names: object, n_features: int) -> Array | None:
     if names is None:
         return None
     if not isinstance(names, list) or len(names) != n_features or not all(isinstance(s, str) for s in names):
-        _checks.refuse("feature_names", f"{n_features} strings", _checks.briefly(names))
+        _checks.raise_error("feature_names", f"{n_features} strings", _checks.briefly(names))
     return np.asarray(names, dtype=object)
 
 

@@ -98,7 +98,7 @@ class Parameters:
         known = self.get_params()
         for name in params:
             if name not in known:
-                _checks.refuse("set_params", f"one of {', '.join(known)}", name)
+                _checks.raise_error("set_params", f"one of {', '.join(known)}", name)
         for name, value in params.items():
             setattr(self, name, value)
         return self
@@ -178,7 +178,7 @@ class Parameters:
             return _checks.stored(given)
         dtype = _checks.inexact("dtype", self.dtype, kinds="f")
         if dtype.itemsize not in (4, 8):
-            _checks.refuse("dtype", "float32 or float64", str(dtype))
+            _checks.raise_error("dtype", "float32 or float64", str(dtype))
         return dtype
 
     def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
@@ -187,9 +187,9 @@ class Parameters:
             _names.check(fitted.feature_names, _names.of(value), type(self).__name__)
         x = Embedding(value, self.feature_axis)
         if fitted is None:
-            x.refuse_other(self.n_features, self.n_patches)
+            x.raise_if_other(self.n_features, self.n_patches)
         else:
-            x.refuse_other(fitted.n_features, fitted.n_patches, fitted.grid)
+            x.raise_if_other(fitted.n_features, fitted.n_patches, fitted.grid)
         return x
 
     def _regularisation(self) -> Regularisation:

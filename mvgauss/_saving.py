@@ -136,10 +136,10 @@ class Saving(Parameters):
         mu = _checks.array("mean", mean)
         p = _checks.array("inv_covariance", inv_covariance)
         if mu.ndim != 2 or 0 in mu.shape:
-            _checks.refuse("mean", "shape (C, P)", f"shape {mu.shape}")
+            _checks.raise_error("mean", "shape (C, P)", f"shape {mu.shape}")
         wanted = (mu.shape[1], mu.shape[0], mu.shape[0])
         if p.shape != wanted:
-            _checks.refuse("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
+            _checks.raise_error("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
         _checks.finite("mean", mu)
         self = cls().set_params(feature_axis=feature_axis, dtype=dtype)
         self._fitted = _fitting.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))

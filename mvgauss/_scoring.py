@@ -212,10 +212,10 @@ class Scoring(Parameters):
         if sample_weight is not None:
             w = _checks.weights("sample_weight", sample_weight, (), x.n_samples)
         elif fitted.weighted:
-            _checks.refuse("sample_weight", "the weights that the model was fitted with", "None")
+            _checks.raise_error("sample_weight", "the weights that the model was fitted with", "None")
         total = float(x.n_samples if w is None else w.sum())
         if x.n_samples != fitted.n_samples or not math.isclose(total, fitted.sum_weights, rel_tol=1e-9):
-            _checks.refuse(
+            _checks.raise_error(
                 "embedding",
                 f"the {fitted.n_samples} samples that were fitted, of weight {fitted.sum_weights:g}",
                 f"{x.n_samples} of weight {total:g}",
@@ -240,4 +240,4 @@ class Scoring(Parameters):
             try:
                 fitted.score(stack, out, kernel, self._walk(task), keep=keep)
             except OutOfRangeError:
-                x.refuse_not_finite(part, stack)
+                x.raise_not_finite(part, stack)

@@ -33,7 +33,7 @@ class Regularisation(NamedTuple):
             rho = _checks.number("shrinkage", shrinkage)
         if rho is not None and rho not in ESTIMATED and not (isinstance(rho, float) and 0 <= rho <= 1):
             wanted = "None, a float in [0, 1], 'oas' or 'ledoit_wolf'"
-            _checks.refuse("shrinkage", wanted, _checks.briefly(shrinkage))
+            _checks.raise_error("shrinkage", wanted, _checks.briefly(shrinkage))
         return cls(_checks.number("ddof", ddof), _checks.number("reg_covar", reg_covar, low=0), rho)
 
     @property

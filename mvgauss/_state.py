@@ -35,11 +35,11 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         values, arrays = _from_version_1(values, arrays)
     how = Regularisation.checked(**values["regularisation"])
     if values["dtype"] not in ("float32", "float64"):
-        _checks.refuse("dtype", "float32 or float64", _checks.briefly(values["dtype"]))
+        _checks.raise_error("dtype", "float32 or float64", _checks.briefly(values["dtype"]))
     dtype = np.dtype(values["dtype"])
     mean = arrays["mean"]
     if mean.ndim != 2 or 0 in mean.shape:
-        _checks.refuse("mean", "shape (P, C)", f"{mean.shape}")
+        _checks.raise_error("mean", "shape (P, C)", f"{mean.shape}")
     p, c = mean.shape
     n, w, v = _counts(values)
     resumable = _checks.flag("resumable", values["resumable"])
@@ -50,7 +50,7 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     names |= set() if kind is None else set(kind.__dataclass_fields__)
     names |= {"loo_distances", "loo_largest"} & set(arrays)
     if set(arrays) != names or not (resumable or kind):
-        _checks.refuse("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
+        _checks.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     check_arrays(arrays, p, c, n if resumable else None, dtype)
     grid = values["grid"]
     self = Fitted(
@@ -74,9 +74,11 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     )
     loo = self.loo_distances
     if loo is not None and (loo.shape[1] != n or (np.diff(loo, axis=1) < 0).any()):
-        _checks.refuse("loo_distances", f"{n} of each patch in order", f"shape {loo.shape}, or out of order")
+        _checks.raise_error(
+            "loo_distances", f"{n} of each patch in order", f"shape {loo.shape}, or out of order"
+        )
     if self.grid is not None and math.prod(self.grid) != p:
-        _checks.refuse("grid", f"{p} patches", f"{self.grid}")
+        _checks.raise_error("grid", f"{p} patches", f"{self.grid}")
     return self
 
 
@@ -86,7 +88,7 @@ def _counts(values: dict[str, Any]) -> tuple[int, float, float]:
     w = _checks.number("sum_weights", values["sum_weights"], low=0)
     v = _checks.number("sum_squared_weights", values["sum_squared_weights"], low=0)
     if v > w * w * (1 + 1e-9) or w * w > n * v * (1 + 1e-9):  # Cauchy & Schwarz
-        _checks.refuse("sum_weights", f"sums of {n} weights and of their squares", f"{w:g} and {v:g}")
+        _checks.raise_error("sum_weights", f"sums of {n} weights and of their squares", f"{w:g} and {v:g}")
     return n, w, v
 
 
@@ -125,7 +127,7 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
         if a is None:
             continue
         if a.shape != shape or a.dtype != kind:
-            _checks.refuse(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
+            _checks.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
         _check_values(name, a, c)
 
 
@@ -138,7 +140,7 @@ def _check_values(name: str, a: Array, c: int) -> None:
     _checks.finite(name, a)
     if a.size and (a.min() < least.get(name, -math.inf) or a.max() > most.get(name, math.inf)):
         wanted = f"numbers from {least[name]} to {most.get(name, 'infinity')}"
-        _checks.refuse(name, wanted, f"{a.min()} to {a.max()}")
+        _checks.raise_error(name, wanted, f"{a.min()} to {a.max()}")
 
 
 def _from_version_1(
@@ -152,7 +154,7 @@ def _from_version_1(
     """
     known = {"mean", "scatter", "third", "fourth", "good", "factor", "rank", "log_pdet", "shrinkage"}
     if not {"mean"} <= set(arrays) <= known:
-        _checks.refuse("file", f"arrays of {sorted(known)}", f"{sorted(arrays)}")
+        _checks.raise_error("file", f"arrays of {sorted(known)}", f"{sorted(arrays)}")
     for name, a in arrays.items():
         _check_values(name, a, arrays["mean"].shape[-1])
     new = dict(values)

@@ -132,7 +132,7 @@ class Training(Parameters):
             If `other` is no `MultiVariateGaussian`.
         """
         if not isinstance(other, Training):
-            _checks.refuse("other", "a MultiVariateGaussian", type(other).__name__, TypeError)
+            _checks.raise_error("other", "a MultiVariateGaussian", type(other).__name__, TypeError)
         theirs = other._fitted
         if theirs is None:
             raise not_fitted("other: expected a fitted model, got one that is not fitted")
@@ -143,20 +143,22 @@ class Training(Parameters):
             if mine is None:
                 for what, wanted in (("n_features", self.n_features), ("n_patches", self.n_patches)):
                     if wanted is not None and wanted != getattr(theirs, what):
-                        _checks.refuse("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
+                        _checks.raise_error("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
                 self._fitted = replace(theirs.regularised(how), dtype=self._kept(theirs.dtype), factor=None)
                 return self
             _names.check(mine.feature_names, theirs.feature_names, type(self).__name__)
             mine.require_moments()
             for what in ("n_features", "grid"):
                 if getattr(mine, what) != getattr(theirs, what):
-                    _checks.refuse("other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}")
+                    _checks.raise_error(
+                        "other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}"
+                    )
             try:
                 self._fitted = _fitting.merge(
                     mine.regularised(how), theirs.regularised(how), self._walk("merge")
                 )
             except OutOfRangeError:
-                _checks.refuse("other", "moments that double precision can hold together", "larger ones")
+                _checks.raise_error("other", "moments that double precision can hold together", "larger ones")
         return self
 
     def _updated(
@@ -184,7 +186,9 @@ class Training(Parameters):
             # a whole part of a stream may have weight zero; a fit may not
             w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factor)
             if w.max() > _HEAVY:
-                _checks.refuse("sample_weight", "numbers of samples whose squares add up", f"{w.max():.3g}")
+                _checks.raise_error(
+                    "sample_weight", "numbers of samples whose squares add up", f"{w.max():.3g}"
+                )
         kept = self._kept(x.dtype) if base is None else base.dtype
         if base is not None:
             base = base.regularised(how)
@@ -200,8 +204,8 @@ class Training(Parameters):
                     walk=self._walk("fit"),
                 )
             except TooSmallError:
-                x.refuse_not_finite(part, stack, small=True)
+                x.raise_not_finite(part, stack, small=True)
             except OutOfRangeError:
-                x.refuse_not_finite(part, stack)
+                x.raise_not_finite(part, stack)
         assert base is not None
         return base if names is None else replace(base, feature_names=names)

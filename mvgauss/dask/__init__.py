@@ -224,5 +224,5 @@ def p_value(model: MultiVariateGaussian, embedding: da.Array) -> da.Array:
         As `mahalanobis`.
     """
     if not isinstance(model, MultiVariateGaussian):
-        _checks.refuse("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
+        _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
     return _graph.scored("p_value", model, embedding)

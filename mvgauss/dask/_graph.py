@@ -27,19 +27,21 @@ from mvgauss.dask import _tasks
 def checked(model: object, embedding: object, fitted: Fitted | None) -> tuple[da.Array, Embedding]:
     """Return the embedding without empty chunks, and what is known of it before it is computed."""
     if not isinstance(model, MultiVariateGaussian):
-        _checks.refuse("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
+        _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
     x = embedding
     if not isinstance(x, da.Array):
-        _checks.refuse("embedding", "a dask.array.Array", type(x).__name__, TypeError)
+        _checks.raise_error("embedding", "a dask.array.Array", type(x).__name__, TypeError)
     if any(math.isnan(n) for n in x.shape):
-        _checks.refuse("embedding", "chunks of known sizes", f"{x.shape}", hint="see .compute_chunk_sizes()")
+        _checks.raise_error(
+            "embedding", "chunks of known sizes", f"{x.shape}", hint="see .compute_chunk_sizes()"
+        )
     seen = model._embedding(x, fitted)
     if x.numblocks[seen.axis] > 1:
         wanted, hint = (
             f"features, axis {seen.axis}, in one chunk",
             f".rechunk({{{seen.axis}: -1}}) joins them",
         )
-        _checks.refuse("embedding", wanted, f"chunks {x.chunks[seen.axis]}", hint=hint)
+        _checks.raise_error("embedding", wanted, f"chunks {x.chunks[seen.axis]}", hint=hint)
     if any(0 in sizes for sizes in x.chunks):
         x = x.rechunk(tuple(tuple(n for n in sizes if n) for sizes in x.chunks))
     return x, seen
@@ -54,7 +56,7 @@ def states(
     if sample_weight is not None:
         weights, index = da.asarray(sample_weight), (0,)
         if weights.shape != (n := seen.n_samples,):
-            _checks.refuse("sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}")
+            _checks.raise_error("sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}")
         weights = weights.rechunk((x.chunks[0],))
     every = tuple(range(x.ndim))
     leaves = da.blockwise(
@@ -154,7 +156,7 @@ def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tu
     mean = (*seen.grid, seen.n_features)
     if factor is None or shapes.get("mean") != mean or any(s[:n] != seen.grid for s in shapes.values()):
         wanted = f"the arrays of `parameters` for the grid {seen.grid}, with a mean of shape {mean}"
-        _checks.refuse("model", wanted, f"shapes {shapes}")
+        _checks.raise_error("model", wanted, f"shapes {shapes}")
     found = {name: a.rechunk((*chunks, *(-1,) * (a.ndim - n))) for name, a in found.items()}
     graph: dict[Any, Any] = {}
     for where in places(x, seen):

@@ -53,7 +53,7 @@ def chunk(x: Any, place: Place, layout: Layout) -> tuple[Embedding, list[int]]:
         where = ", ".join(f"{s.start}:{s.stop}" for s in place)
         text = "shape {} and dtype {}"
         declared = f"{text.format(*wanted)} in its chunk [{where}], as the Dask array declares"
-        _checks.refuse("embedding", declared, text.format(*got))
+        _checks.raise_error("embedding", declared, text.format(*got))
     return Embedding(x, layout[0]), [s.start for s in place]
 
 
@@ -74,7 +74,7 @@ def moments(
     except OutOfRangeError as error:
         _checks.finite("embedding", seen.value, *origin)
         small = isinstance(error, TooSmallError)
-        seen.refuse_not_finite(slice(0, None), seen.stack(seen.value), small=small)
+        seen.raise_not_finite(slice(0, None), seen.stack(seen.value), small=small)
 
 
 def same(state: Fitted, axis: object, keepdims: bool) -> Fitted:
@@ -88,7 +88,7 @@ def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitte
     try:
         return reduce(partial(_fitting.merge, walk=ALONE), states if isinstance(states, list) else [states])
     except OutOfRangeError:
-        _checks.refuse("embedding", "numbers whose squares float64 can hold", "larger ones")
+        _checks.raise_error("embedding", "numbers whose squares float64 can hold", "larger ones")
 
 
 @alone

@@ -87,7 +87,7 @@ def diagnostics(
         axes = _new_axes(maps["rank"].shape, constant)
     drawn = np.asarray(axes, dtype=object).ravel()
     if len(drawn) != len(maps) or not all(isinstance(ax, Axes) for ax in drawn):
-        _checks.refuse("axes", f"{len(maps)} Axes, one for each map", _checks.briefly(axes))
+        _checks.raise_error("axes", f"{len(maps)} Axes, one for each map", _checks.briefly(axes))
     for ax, (name, values), same in zip(drawn, maps.items(), constant, strict=True):
         ax.set_title(_TITLES[name])
         if same:

@@ -72,23 +72,23 @@ def ellipse(
     """
     mu, sigma = _checks.array("mean", mean), _checks.array("covariance", covariance)
     if mu.shape != (2,):
-        _checks.refuse("mean", "shape (2,)", f"shape {mu.shape}", hint="choose two features")
+        _checks.raise_error("mean", "shape (2,)", f"shape {mu.shape}", hint="choose two features")
     if sigma.shape != (2, 2):
-        _checks.refuse("covariance", "shape (2, 2)", f"shape {sigma.shape}", hint="choose two features")
+        _checks.raise_error("covariance", "shape (2, 2)", f"shape {sigma.shape}", hint="choose two features")
     _checks.finite("mean", mu)
     _checks.finite("covariance", sigma)
     sigma = sigma.astype(np.float64)
     size = np.abs(sigma).max()
     if abs(sigma[0, 1] - sigma[1, 0]) > 1e-5 * size:
-        _checks.refuse("covariance", "a symmetric matrix", _checks.briefly(sigma.tolist()))
+        _checks.raise_error("covariance", "a symmetric matrix", _checks.briefly(sigma.tolist()))
     values, vectors = np.linalg.eigh(sigma)
     if values[0] < -1e-5 * size:
-        _checks.refuse("covariance", "a positive semi-definite matrix", f"eigenvalue {values[0]:.3g}")
+        _checks.raise_error("covariance", "a positive semi-definite matrix", f"eigenvalue {values[0]:.3g}")
     several = isinstance(level, (Sequence, np.ndarray)) and np.ndim(level) > 0
     levels = [_checks.number("level", v, low=0, above=True) for v in (level if several else [level])]  # type: ignore[union-attr]
     for v in levels:
         if v >= 1:
-            _checks.refuse("level", "probabilities between 0 and 1", f"{v:g}")
+            _checks.raise_error("level", "probabilities between 0 and 1", f"{v:g}")
     ax = axes_or_current(ax)
     # the axis nearest to the first feature is the width, so that a diagonal is not turned
     first = int(abs(vectors[0, 1]) >= abs(vectors[0, 0]))

@@ -36,5 +36,5 @@ def axes_or_current(ax: Any) -> Axes:
     if ax is None:
         return plt.gca()
     if not isinstance(ax, Axes):
-        _checks.refuse("ax", "Axes of matplotlib", type(ax).__name__, TypeError)
+        _checks.raise_error("ax", "Axes of matplotlib", type(ax).__name__, TypeError)
     return ax

@@ -10,5 +10,5 @@ from mvgauss._gaussian import MultiVariateGaussian
 def fitted_state(model: object) -> Fitted:
     """Return what a model fitted; refuse another thing."""
     if not isinstance(model, MultiVariateGaussian):
-        _checks.refuse("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
+        _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
     return model._model()

@@ -93,7 +93,7 @@ def overlay(
     limit = None if limit is None else _checks.number("limit", limit, low=0)
     alpha = _checks.number("alpha", alpha, low=0, above=True)
     if alpha > 1:
-        _checks.refuse("alpha", "an opacity of at most 1", f"{alpha:g}")
+        _checks.raise_error("alpha", "an opacity of at most 1", f"{alpha:g}")
     rgba = colour(np.linspace(0, 1, 256))
     rgba[:, 3] *= alpha * np.linspace(0, 1, 256) ** 2
     panels = _panels.Panels(x.shape, high=1, most=6, side=2.5, titles=titles, columns=columns, fig=fig)

@@ -28,13 +28,13 @@ def checked_images(value: ArrayLike) -> tuple[Array, int]:
     if not (x.ndim == 3 or colour) or 0 in x.shape:
         hint = "the colours go last: images.transpose(0, 2, 3, 1)" if x.ndim == 4 else ""
         wanted = "shape (M, height, width), or (M, height, width, 3 or 4) for colours"
-        _checks.refuse("images", wanted, f"shape {x.shape}", hint=hint)
+        _checks.raise_error("images", wanted, f"shape {x.shape}", hint=hint)
     if x.dtype.kind == "f":
         x = x.astype(np.float64)
     white = 1 if x.dtype.kind in "fb" else 255
     _checks.finite("images", x)
     if x.min() < 0 or x.max() > white:
-        _checks.refuse(
+        _checks.raise_error(
             "images",
             f"{'whole numbers' if white > 1 else 'floats'} from 0 to {white}",
             f"{x.min():.4g} to {x.max():.4g}",
@@ -47,7 +47,7 @@ def checked_maps(name: str, value: ArrayLike, n: int) -> Array:
     """Return one picture of finite numbers for each of n images."""
     d = _checks.array(name, value)
     if d.ndim != 3 or len(d) != n or 0 in d.shape:
-        _checks.refuse(name, f"shape ({n}, height, width), as there are {n} images", f"shape {d.shape}")
+        _checks.raise_error(name, f"shape ({n}, height, width), as there are {n} images", f"shape {d.shape}")
     _checks.finite(name, d)
     return d
 
@@ -63,7 +63,7 @@ def checked_colours(cmap: str | colors.Colormap) -> colors.Colormap:
     if isinstance(cmap, colors.Colormap):
         return cmap
     if not isinstance(cmap, str) or cmap not in mpl.colormaps:
-        _checks.refuse("cmap", "the name of a colour map of matplotlib", _checks.briefly(cmap))
+        _checks.raise_error("cmap", "the name of a colour map of matplotlib", _checks.briefly(cmap))
     return mpl.colormaps[cmap]
 
 
@@ -86,12 +86,12 @@ class Panels:
     ) -> None:
         n, height, width = shape[:3]
         if titles is not None and (isinstance(titles, str) or len(titles) != n):
-            _checks.refuse("titles", f"{n} titles, one for each image", _checks.briefly(titles))
+            _checks.raise_error("titles", f"{n} titles, one for each image", _checks.briefly(titles))
         columns = math.ceil(n / math.ceil(n / most)) if columns is None else columns
         columns = min(_checks.integer("columns", columns, low=1), n)
         rows = math.ceil(n / columns)
         if fig is not None and not isinstance(fig, (Figure, SubFigure)):
-            _checks.refuse("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
+            _checks.raise_error("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
         if fig is None:
             side = min(side, max(1.0, 12 / columns))
             fig = new_figure(columns * side + 0.9, rows * (high * side * height / width + 0.4))
