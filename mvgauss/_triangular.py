@@ -43,11 +43,13 @@ def root(product: Array) -> tuple[Array, Array]:
     """
     i = np.arange(product.shape[1])
     size = product[:, i, i]
-    a = product.copy()
-    a[:, i, i] = np.where(size > 0, size, 1)
+    bare = ~(size > 0)
     with np.errstate(invalid="ignore"):
-        lower = cholesky(a)
-        lower[:, i, i] = np.where(size > 0, lower[:, i, i], 0)
+        if bare.any():
+            product = product.copy()
+            product[:, i, i] = np.where(bare, 1, size)
+        lower = cholesky(product)
+        lower[:, i, i] *= ~bare
         sure = (lower[:, i, i] ** 2 >= EXPLAINED * size).all(axis=1)
     return lower, np.flatnonzero(~sure)
 
@@ -83,18 +85,15 @@ def invert_lower(lower: Array) -> Array:
     count = 1 << max(0, math.ceil(math.log2(max(1, c) / _SMALL)))
     size = max(1, -(-c // count))
     full = size * count
+    out = np.empty((b, full, full))
+    out[:, :c, :c] = lower
     if full > c:
-        filled = np.zeros((b, full, full))
-        filled[:, :c, :c] = lower
-        i = np.arange(c, full)
-        filled[:, i, i] = 1
-        lower = filled
-    out = np.zeros(lower.shape)
-    _diagonal(out, size)[...] = _invert_small(_diagonal(lower, size))
+        out[:, c:], out[:, :c, c:] = np.eye(full)[c:], 0
+    _diagonal(out, size)[...] = _invert_small(_diagonal(out, size))
     while size < full:
         a, d = _diagonal(out, size)[:, 0::2], _diagonal(out, size)[:, 1::2]
-        below = np.matmul(d, _diagonal(lower[:, size:], size)[:, 0::2])
-        _diagonal(out[:, size:], size)[:, 0::2] = np.matmul(np.negative(below, out=below), a)
+        below = _diagonal(out[:, size:], size)[:, 0::2]
+        below[...] = np.matmul(-np.matmul(d, below), a)
         size *= 2
     return out[:, :c, :c]
 
