@@ -134,7 +134,7 @@ def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
             yield "shrinkage", _range(factor.shrinkage)
     values, what = _deviations(fitted)
     if values is not None and np.isfinite(values).all():
-        where = " everywhere" * (p > 1 and _is_constant(values))
+        where = " everywhere" * (p > 1 and is_constant(values))
         yield "standard deviation", f"{_range(values)}{where}, {what}"
     loo = fitted.loo_distances
     yield (
@@ -190,15 +190,15 @@ def _deviations(fitted: Fitted) -> tuple[Array | None, str]:
     return values, "the geometric mean over all directions"
 
 
-def _is_constant(values: Array) -> bool:
+def is_constant(values: Array) -> bool:
     """Return whether all patches agree, up to rounding, which is no pattern."""
-    return bool(np.ptp(values) <= 1e-6 * abs(values[0]))
+    return bool(np.isclose(values, values.flat[0], rtol=1e-6, atol=0, equal_nan=True).all())
 
 
 def _figure(fitted: Fitted) -> str:
     """Return the map of the standard deviations over the grid, with its scale and caption."""
     values, _ = _deviations(fitted)
-    if values is None or not np.isfinite(values).all() or _is_constant(values):
+    if values is None or not np.isfinite(values).all() or is_constant(values):
         return ""
     low, high = float(values.min()), float(values.max())
     cells, note = _laid_out(values.reshape(fitted.grid or (len(values),)))

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from mvgauss import _checks
 from mvgauss._checks import Array
 from mvgauss._gaussian import MultiVariateGaussian
-from mvgauss.plot._figure import new_figure
-from mvgauss.plot._model import fitted_state
+from mvgauss._html import is_constant
+from mvgauss.plot._figure import fitted_state, new_figure
 
 #: The title of each map.
 _TITLES = {
@@ -82,7 +82,7 @@ def diagnostics(
         expected = maps.pop("kurtosis_expected")
         kurtosis = maps["kurtosis"] / np.where(expected > 0, expected, np.nan)
         maps["kurtosis"] = np.asarray(kurtosis)
-    constant = [_is_constant(values) for values in maps.values()]
+    constant = [is_constant(values) for values in maps.values()]
     if axes is None:
         axes = _new_axes(maps["rank"].shape, constant)
     drawn = np.asarray(axes, dtype=object).ravel()
@@ -97,12 +97,6 @@ def diagnostics(
         else:
             _picture(ax, values, name)
     return drawn
-
-
-def _is_constant(values: Array) -> bool:
-    """Return whether all patches agree, up to rounding, which is no pattern."""
-    first = values.flat[0]
-    return bool(np.isclose(values, first, rtol=1e-6, atol=0, equal_nan=True).all())
 
 
 def _new_axes(grid: tuple[int, ...], constant: list[bool]) -> Array:

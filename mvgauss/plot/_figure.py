@@ -1,4 +1,4 @@
-"""Where to draw: figures that a notebook shows once, and the axes of pyplot."""
+"""What is drawn and where: fitted models, figures that a notebook shows once, the axes of pyplot."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mvgauss import _checks
+from mvgauss._fitted import Fitted
+from mvgauss._gaussian import MultiVariateGaussian
 
 
 class NotebookFigure(Figure):
@@ -38,3 +40,10 @@ def axes_or_current(ax: Any) -> Axes:
     if not isinstance(ax, Axes):
         _checks.raise_error("ax", "Axes of matplotlib", type(ax).__name__, TypeError)
     return ax
+
+
+def fitted_state(model: object) -> Fitted:
+    """Return what a model fitted; refuse another thing."""
+    if not isinstance(model, MultiVariateGaussian):
+        _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
+    return model._model()

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from mvgauss import _checks
 from mvgauss.plot import _panels
-from mvgauss.plot._outline import cased, outline
 
 
 def overlay(
@@ -109,9 +108,9 @@ def overlay(
             interpolation_stage="data",
         )
         if limit is not None and (d[i] > limit).any():
-            outline(ax, d[i] - limit, extent)
+            _panels.outline(ax, d[i] - limit, extent)
     bar = panels.colour_bar(heat, d)
     if limit is not None:
         bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
-        cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
+        _panels.cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
     return panels.figure

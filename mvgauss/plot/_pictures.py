@@ -10,7 +10,6 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
 from mvgauss.plot import _panels
-from mvgauss.plot._outline import outline
 
 
 def anomaly_maps(
@@ -82,6 +81,6 @@ def anomaly_maps(
         above.imshow(x[i], cmap="gray", vmin=0, vmax=white)
         heat = below.imshow(d[i], cmap=cmap, norm=scale)
         if m is not None and m[i].any():
-            outline(below, np.where(m[i], 0.5, -0.5), heat.get_extent())
+            _panels.outline(below, np.where(m[i], 0.5, -0.5), heat.get_extent())
     panels.colour_bar(heat, d)
     return panels.figure

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 from mvgauss import _checks
 from mvgauss._checks import Array
 from mvgauss._gaussian import MultiVariateGaussian
-from mvgauss.plot._figure import axes_or_current
-from mvgauss.plot._model import fitted_state
+from mvgauss.plot._figure import axes_or_current, fitted_state
 
 #: The x axis for each distribution: an approximation does not go by the name of an exact one.
 _LABELS = {
