@@ -69,10 +69,8 @@ class Scoring(Parameters):
 
         Raises
         ------
-        ValueError
-            If the model is not fitted, or the embedding is of another shape or not finite.
-        TypeError
-            If an argument is of the wrong kind.
+        ValueError, TypeError
+            As `mahalanobis`.
 
         Notes
         -----
@@ -107,9 +105,7 @@ class Scoring(Parameters):
 
         Raises
         ------
-        ValueError
-            As `score_samples`.
-        TypeError
+        ValueError, TypeError
             As `score_samples`.
         """
         return float(self.score_samples(embedding).mean(dtype=np.float64))
@@ -129,10 +125,8 @@ class Scoring(Parameters):
 
         Raises
         ------
-        ValueError
-            If the model is not fitted, or the embedding is of another shape or not finite.
-        TypeError
-            If an argument is of the wrong kind.
+        ValueError, TypeError
+            As `mahalanobis`.
 
         Notes
         -----
@@ -187,23 +181,21 @@ class Scoring(Parameters):
         Raises
         ------
         ValueError
-            If the samples are not those that were fitted, or too few to leave one out, or if the
-            shrinkage is estimated: its intensity would be another one without the sample, and has
-            no closed form.
+            If the samples are not those that were fitted, or too few to leave one out.
         TypeError
             If an argument is of the wrong kind.
 
         Notes
         -----
-        Nothing is fitted again. With the deviation v from the mean of all n samples, the covariance
-        without the sample is :math:`A - c\, v v^T` with :math:`A = \frac{n-1}{n-2} S + \varepsilon I`
-        and :math:`c = \frac{n}{(n-1)(n-2)}` (for ``ddof=1``; the other cases alike), so that by Sherman
-        & Morrison, with :math:`q = v^T A^{-1} v`,
+        With the deviation v from the mean of all n samples, the covariance without the sample is
+        :math:`A - c\, v v^T` with :math:`A = \frac{n-1}{n-2} S + \varepsilon I` and
+        :math:`c = \frac{n}{(n-1)(n-2)}` (for ``ddof=1``; the other cases alike), so that by Sherman &
+        Morrison, with :math:`q = v^T A^{-1} v`,
 
         .. math:: d^2 = \left(\frac{n}{n-1}\right)^2 \frac{q}{1 - c q} .
 
-        The distances of fitted images under the model itself are too small, since each of them
-        pulled the mean and the covariance; these are honest.
+        A patch is fitted again only where this loses the digits. The distances of fitted images under
+        the model itself are too small, since each of them pulled the mean and the covariance.
         """
         fitted = self._model()
         fitted.require_moments()
