@@ -33,10 +33,8 @@ class Diagnostics(Scoring):
 
         Raises
         ------
-        ValueError
-            If the model is not fitted, or the embedding is of another shape or not finite.
-        TypeError
-            If an argument is of the wrong kind.
+        ValueError, TypeError
+            As `mahalanobis`.
 
         Notes
         -----
