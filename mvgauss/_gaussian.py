@@ -86,17 +86,8 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
     The intensities :math:`\rho` are those of the papers for the covariance of divisor n, as in
     scikit-learn, and are applied to the covariance with `ddof`. ``"oas"`` [2]_ (eq. 23) is
     scikit-learn's, which leaves out the paper's two terms 2/p and differs from it for few features.
-    ``"ledoit_wolf"`` [3]_ needs :math:`q = \sum \lVert z \rVert^4`, :math:`z = x - \bar x`, which
-    merges exactly if :math:`t = \sum \lVert z \rVert^2 z` is carried along (C + 1 numbers per patch):
-    when the mean moves by :math:`-\delta`, with the scatter :math:`M`,
-
-    .. math::
-       t &\to t + \operatorname{tr}(M)\, \delta + 2 M \delta + n \lVert\delta\rVert^2 \delta \\
-       q &\to q + 4\, t^T \delta + 4\, \delta^T M \delta + 2 \operatorname{tr}(M) \lVert\delta\rVert^2
-           + n \lVert\delta\rVert^4
-
-    with the old t on the right, by expanding :math:`\lVert z + \delta \rVert^2` and
-    :math:`\sum z = 0`; then those of the parts add up.
+    ``"ledoit_wolf"`` [3]_ needs :math:`\sum \lVert z \rVert^4`, :math:`z = x - \bar x`, which merges
+    exactly if :math:`\sum \lVert z \rVert^2 z` is carried along: C + 1 numbers more per patch.
 
     Scoring is safe from several threads at once; fitting calls on one model wait for each other.
 
@@ -183,9 +174,7 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
 
         Raises
         ------
-        ValueError
-            As `fit`.
-        TypeError
+        ValueError, TypeError
             As `fit`.
 
         Warns
