@@ -108,18 +108,7 @@ def of_few(sample: Sample, z: Array, noise: Array | None, others: Others) -> tup
 
     both without a difference. Without a ridge what the sample alone spans is left out, and for
     :math:`\delta \to 0` remains :math:`d^2 = \lVert p - b\, b^T p / \beta \rVert^2 / (g w (b^T p)^2)`
-    with :math:`p = (g G)^{-1} b`.
-
-    Parameters
-    ----------
-    sample : Sample
-        The moments of all samples, in rows.
-    z : ndarray, shape (B, N, C)
-        The rows sqrt(w) v, in the order of the weights.
-    noise : ndarray, shape (B, C), optional
-        The variance that rounding may have put into each feature.
-    others : Others
-        The weights.
+    with :math:`p = (g G)^{-1} b`. `sample` has the rows K, and z the rows :math:`\sqrt w\, v`.
     """
     k = sample.scatter.array
     gram = np.matmul(k, k.swapaxes(1, 2))
