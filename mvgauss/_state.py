@@ -7,25 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from mvgauss import _checks, _names, _triangular
+from mvgauss import _checks, _factor, _names, _triangular
 from mvgauss._checks import Array
-from mvgauss._factor import Factor, Root, Thin
 from mvgauss._fitted import Fitted
 from mvgauss._scatter import Scatter, in_rows
 from mvgauss._shrinkage import Regularisation
 
 _DOUBLE = np.dtype(np.float64)
+_POSITIVE = {"rank", "shrinkage", "fourth", "scale", "ridge", "loo_distances", "loo_largest"}
 
 
 def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return what makes a model again: plain values, and arrays."""
-    names = ("grid", "n_samples", "sum_weights", "sum_squared_weights", "resolution", "limit")
-    values = {name: getattr(fitted, name) for name in names}
-    values["dtype"] = fitted.dtype.name
-    values["default_limit"] = fitted.default_limit
+    numbers = ("grid", "n_samples", "sum_weights", "sum_squared_weights", "resolution")
+    values = {name: getattr(fitted, name) for name in (*numbers, "limit", "default_limit")}
+    values |= {"dtype": fitted.dtype.name, "resumable": fitted.scatter is not None}
     values["feature_names"] = None if fitted.feature_names is None else fitted.feature_names.tolist()
     values["regularisation"] = fitted.regularisation._asdict()
-    values["resumable"] = fitted.scatter is not None
     return values, fitted.arrays
 
 
@@ -46,10 +44,10 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     form = "rows" if in_rows(n, c) else "triangle"
     names = {"mean"} | ({form} if resumable else set())
     names |= {"third", "fourth"} if resumable and how.needs_fourth else set()
-    kind = next((kind for kind in (Root, Thin) if _own(kind) <= set(arrays)), None)
-    names |= set() if kind is None else set(kind.__dataclass_fields__)
+    factor = _factor.of_arrays(arrays)
+    names |= set(factor.arrays()) if factor else set()
     names |= {"loo_distances", "loo_largest"} & set(arrays)
-    if set(arrays) != names or not (resumable or kind):
+    if set(arrays) != names or not (resumable or factor):
         _checks.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     check_arrays(arrays, p, c, n if resumable else None, dtype)
     grid = values["grid"]
@@ -63,11 +61,8 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         sum_squared_weights=v,
         resolution=_checks.number("resolution", values["resolution"], low=0),
         scatter=Scatter(arrays[form], c) if resumable else None,
-        third=arrays.get("third"),
-        fourth=arrays.get("fourth"),
-        factor=None if kind is None else kind(**{k: arrays[k] for k in kind.__dataclass_fields__}),
-        loo_distances=arrays.get("loo_distances"),
-        loo_largest=arrays.get("loo_largest"),
+        factor=factor,
+        **{name: arrays.get(name) for name in ("third", "fourth", "loo_distances", "loo_largest")},
         limit=_limit("limit", values["limit"]),
         default_limit=_limit("default_limit", values.get("default_limit")),
         feature_names=_names.loaded(values.get("feature_names"), c),
@@ -97,11 +92,6 @@ def _limit(name: str, value: object) -> float | None:
     return None if value is None else _checks.number(name, value, low=0)
 
 
-def _own(kind: type[Factor]) -> set[str]:
-    """Return the arrays that this form of factors alone has."""
-    return set(kind.__dataclass_fields__) - set(Factor.__dataclass_fields__)
-
-
 def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
     """Refuse arrays of other shapes or kinds, and values that cannot be."""
     rows = arrays["rows"].shape[1] if "rows" in arrays and arrays["rows"].ndim == 3 else 0
@@ -123,8 +113,7 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
         ("loo_distances", (p, good), dtype),
         ("loo_largest", (good,), dtype),
     ):
-        a = arrays.get(name)
-        if a is None:
+        if (a := arrays.get(name)) is None:
             continue
         if a.shape != shape or a.dtype != kind:
             _checks.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
@@ -133,13 +122,10 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
 
 def _check_values(name: str, a: Array, c: int) -> None:
     """Refuse values of an array that cannot be."""
-    least = dict.fromkeys(
-        ("rank", "shrinkage", "fourth", "scale", "ridge", "loo_distances", "loo_largest"), 0
-    )
-    most = {"rank": c, "shrinkage": 1}
     _checks.finite(name, a)
-    if a.size and (a.min() < least.get(name, -math.inf) or a.max() > most.get(name, math.inf)):
-        wanted = f"numbers from {least[name]} to {most.get(name, 'infinity')}"
+    most = {"rank": c, "shrinkage": 1}.get(name, math.inf)
+    if a.size and ((name in _POSITIVE and a.min() < 0) or a.max() > most):
+        wanted = f"numbers from 0 to {'infinity' if most == math.inf else most}"
         _checks.raise_error(name, wanted, f"{a.min()} to {a.max()}")
 
 
@@ -174,7 +160,8 @@ def _from_version_1(
         }
     triangle = arrays["scatter"].astype(_DOUBLE) * scale
     c = out["mean"].shape[-1]
-    square = _square(triangle, c)
+    lower = _triangular.unpack(triangle, c)
+    square = lower + np.tril(lower, -1).swapaxes(1, 2)
     values_, vectors = np.linalg.eigh(square)
     root = np.sqrt(np.maximum(values_, 0))[:, :, None] * vectors.swapaxes(1, 2)
     if in_rows(n, c):
@@ -184,12 +171,3 @@ def _from_version_1(
     packed = np.empty(triangle.shape)
     _triangular.pack(lower, packed)
     return new, out | {"triangle": packed}
-
-
-def _square(triangle: Array, c: int) -> Array:
-    """Return the symmetric matrices of packed lower triangles."""
-    lower = _triangular.unpack(triangle, c)
-    i = np.arange(c)
-    square = lower + lower.swapaxes(1, 2)
-    square[:, i, i] -= lower[:, i, i]
-    return square
