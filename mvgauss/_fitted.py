@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from mvgauss._locks import Lock
 from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
 from mvgauss._walks import FREELY, OutOfRangeError, Walk, least_patches
+
+T = TypeVar("T", Array, Factor)
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,10 @@ class Fitted:
     def arrays(self) -> dict[str, Array]:
         """All arrays that are kept, by name."""
         names = ("mean", "third", "fourth", "loo_distances", "loo_largest")
-        found = {name: getattr(self, name) for name in names}
+        found = {name: a for name in names if (a := getattr(self, name)) is not None}
         if self.scatter is not None:
             found["rows" if self.scatter.rows else "triangle"] = self.scatter.array
-        return {k: a for k, a in found.items() if a is not None} | (
-            {} if self.factor is None else self.factor.arrays()
-        )
+        return found | (self.factor.arrays() if self.factor else {})
 
     def with_arrays(self, arrays: dict[str, Array], grid: tuple[int, ...]) -> Self:
         """Return the same model of other patches, whose arrays have the same names."""
@@ -135,11 +135,7 @@ class Fitted:
                 if self.factor is None:
                     self.raise_if_too_few()
                     made = self.moments.empty_factor(self.regularisation.any, self.dtype)
-
-                    def task(b: slice) -> None:
-                        made[b] = self.factored(self.sample(b))
-
-                    self.walk(task, self.item_bytes, walk)
+                    self.per_patch(lambda b: self.factored(self.sample(b)), made, walk)
                     object.__setattr__(self, "factor", made)
         assert self.factor is not None
         return self.factor
@@ -171,25 +167,18 @@ class Fitted:
                 "one that can be estimated from the moments of this model",
                 f"{how.shrinkage!r}, for which it must be set before the first fit",
             )
-        higher = (self.third, self.fourth) if how.needs_fourth else (None, None)
-        return replace(
-            self,
-            regularisation=how,
-            factor=None,
-            loo_distances=None,
-            loo_largest=None,
-            limit=None,
-            default_limit=None,
-            third=higher[0],
-            fourth=higher[1],
+        made: dict[str, Any] = dict.fromkeys(
+            ("factor", "loo_distances", "loo_largest", "limit", "default_limit")
         )
+        third, fourth = (self.third, self.fourth) if how.needs_fourth else (None, None)
+        return replace(self, regularisation=how, third=third, fourth=fourth, **made)
 
     def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""
         factor = self.factors(walk).kept(self.dtype)
         return replace(self, factor=factor, scatter=None, third=None, fourth=None)
 
-    def per_patch(self, kernel: Callable[[slice], Array], out: Array, walk: Walk = FREELY) -> Array:
+    def per_patch(self, kernel: Callable[[slice], T], out: T, walk: Walk = FREELY) -> T:
         """Write what a kernel makes of each block of patches."""
 
         def task(b: slice) -> None:
@@ -202,7 +191,15 @@ class Fitted:
         """Return the regularised covariances, ``(P, C, C)``."""
         factor = self.factors(walk)
         p, c = self.mean.shape
-        return self.per_patch(lambda b: self._covariance(factor, b), np.empty((p, c, c), self.dtype), walk)
+
+        def kernel(b: slice) -> Array:
+            if self.scatter is None:
+                return factor[b].covariance()
+            sample = self.sample(b)
+            scale, ridge, _ = _shrinkage.estimate(sample, self.regularisation)
+            return sample.scatter.square() * scale[:, None, None] + ridge[:, None, None] * np.eye(c)
+
+        return self.per_patch(kernel, np.empty((p, c, c), self.dtype), walk)
 
     def trace(self) -> Array | None:
         """Return the traces of the covariances before regularisation, ``(P,)``, if the moments are there."""
@@ -216,16 +213,6 @@ class Fitted:
         factor = self.factors(walk)
         p, c = self.mean.shape
         return self.per_patch(lambda b: factor[b].inverse(), np.empty((p, c, c), self.dtype), walk)
-
-    def _covariance(self, factor: Factor, b: slice) -> Array:
-        if self.scatter is None:
-            return factor[b].covariance()
-        sample = self.sample(b)
-        scale, ridge, _ = _shrinkage.estimate(sample, self.regularisation)
-        s = sample.scatter.square() * scale[:, None, None]
-        i = np.arange(s.shape[1])
-        s[:, i, i] += ridge[:, None]
-        return s
 
     def score(
         self,
