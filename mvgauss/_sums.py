@@ -6,6 +6,8 @@ A maths room: one formula merges the sums of two parts into those of the whole (
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +19,7 @@ from mvgauss._checks import Array
 _GROUPS = 16
 
 
+@dataclass(eq=False, repr=False)
 class Sums:
     """The sums of one sample, or of each sample of a stack; see `Moments`."""
 
@@ -25,19 +28,6 @@ class Sums:
     sum_squared_weights: Array
     mean: Array
     scatter: Array
-
-    @classmethod
-    def _of_parts(
-        cls, n_samples: int, sum_weights: Array, sum_squared_weights: Array, mean: Array, scatter: Array
-    ) -> Self:
-        """Assemble moments from their numbers, unchecked."""
-        self = cls.__new__(cls)
-        self.n_samples = n_samples
-        self.sum_weights = sum_weights
-        self.sum_squared_weights = sum_squared_weights
-        self.mean = mean
-        self.scatter = scatter
-        return self
 
     def _absorb(self, other: Sums) -> Self:
         """Become the moments of both samples; the scatter, and only it, is changed in place."""
@@ -82,7 +72,7 @@ def of_block(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None 
     count = max(1, min(_GROUPS, len(runs), 2 * _blocks.BLOCK_BYTES // max(1, out.nbytes)))
     size = -(-len(runs) // count)
     groups = [runs[i : i + size] for i in range(0, len(runs), size)]
-    parts: list[Sums] = [Sums.__new__(Sums)] * len(groups)
+    parts: dict[int, Sums] = {}
     room = [out, *(np.empty_like(out) for _ in groups[1:])]
 
     def task(g: int) -> None:
@@ -93,15 +83,13 @@ def of_block(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None 
             parts[g] = part if first else parts[g]._absorb(part)
 
     _blocks.walk(task, range(len(groups)))
-    for part in parts[1:]:
-        parts[0]._absorb(part)
-    return parts[0]
+    return reduce(Sums._absorb, (parts[g] for g in range(len(groups))))
 
 
 def of_run(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None) -> Sums:
     """Return the sums of one run of rows: shift, centre, self-product."""
     total, squared, mean, z = centred(x, *weights, dtype=dtype)
-    return Sums._of_parts(x.shape[1], total, squared, mean, self_product(z, out))
+    return Sums(x.shape[1], total, squared, mean, self_product(z, out))
 
 
 def centred(x: Array, *weights: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array, Array]:
