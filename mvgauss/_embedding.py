@@ -28,12 +28,10 @@ MERGED_SAMPLES = 512
 class Embedding:
     """An embedding of N samples, C features and a grid of P patches."""
 
-    def __init__(self, value: object, feature_axis: object, name: str = "embedding") -> None:
+    def __init__(self, value: Any, feature_axis: object, name: str = "embedding") -> None:
         self.name = name
         self.lazy = _indexable(value)
-        self.value: Any = value
-        if not self.lazy:
-            self.value = _checks.array(name, value)
+        self.value = value if self.lazy else _checks.array(name, value)
         self.shape = tuple(int(n) for n in self.value.shape)
         self.dtype = np.dtype(self.value.dtype)
         _checks.real(name, self.dtype)
@@ -42,17 +40,15 @@ class Embedding:
         ndim = len(self.shape)
         axis = _checks.integer("feature_axis", feature_axis)
         if ndim < 2 or 0 in self.shape:
-            got, wanted = f"shape {self.shape}", f"a non-empty array (N, C, *grid), features C on axis {axis}"
+            wanted, got = f"a non-empty array (N, C, *grid), features C on axis {axis}", f"shape {self.shape}"
             if 0 in self.shape:
                 empty = "sample(s)" if self.shape[0] == 0 else "feature(s)"
                 got = f"0 {empty} (shape={self.shape}) while a minimum of 1 is required."
-            _checks.raise_error(
-                name, wanted, got, hint="" if ndim > 1 else "Reshape your data, see numpy.reshape"
-            )
+            hint = "" if ndim > 1 else "Reshape your data, see numpy.reshape"
+            _checks.raise_error(name, wanted, got, hint=hint)
         if not -ndim <= axis < ndim or axis % ndim == 0:
-            _checks.raise_error(
-                "feature_axis", f"an axis of the {name} {self.shape} other than the first", f"{axis}"
-            )
+            wanted = f"an axis of the {name} {self.shape} other than the first"
+            _checks.raise_error("feature_axis", wanted, axis)
         self.axis = axis % ndim
         self.n_samples, self.n_features = self.shape[0], self.shape[self.axis]
         self.grid = tuple(n for i, n in enumerate(self.shape) if i not in (0, self.axis))
@@ -62,26 +58,19 @@ class Embedding:
         self, n_features: int | None, n_patches: int | None, grid: tuple[int, ...] | None = None
     ) -> None:
         """Refuse an embedding of other sizes than the given ones."""
-        for what, wanted, got in (
-            ("features", n_features, self.n_features),
-            ("grid", grid, self.grid),
-            ("patches", n_patches, self.n_patches),
+        c = self.n_features  # in the words that scikit-learn's tools look for
+        theirs = f"X has {c} features, but MultiVariateGaussian is expecting {n_features} features as input"
+        for what, wanted, got, hint in (
+            (f"{n_features} features", n_features, c, theirs),
+            (f"a grid of {grid}", grid, self.grid, "resize pictures as when fitting"),
+            (f"{n_patches} patches", n_patches, self.n_patches, ""),
         ):
             if wanted is not None and wanted != got:
-                place = f"in shape {self.shape} with features on axis {self.axis}"
-                what = f"a {what} of {wanted}" if what == "grid" else f"{wanted} {what}"
-                hint = ""
                 if grid is not None and len(self.shape) == len(grid) + 1:
                     hint = "a single sample needs its axis too: embedding[None]"
                 elif axis := self._axis_of(n_features, grid):
                     hint = f"are the features on axis {axis}? then set feature_axis={axis}"
-                elif what.startswith("a grid"):
-                    hint = "resize pictures as when fitting"
-                elif what.endswith("features"):  # the words that scikit-learn's tools look for
-                    hint = (
-                        f"X has {got} features, but MultiVariateGaussian is expecting {wanted} "
-                        "features as input"
-                    )
+                place = f"in shape {self.shape} with features on axis {self.axis}"
                 _checks.raise_error(self.name, what, f"{got} {place}", hint=hint)
 
     def _axis_of(self, n_features: int | None, grid: tuple[int, ...] | None) -> int:
@@ -108,13 +97,7 @@ class Embedding:
         """Return the stack ``(*grid, N, C)`` of all samples, in one array."""
         if not self.lazy:
             return self.stack(self.value)
-        result = None
-        for part, stack in self.parts():
-            if result is None:
-                result = self.stack(np.empty(self.shape, np.result_type(self.dtype, stack.dtype)))
-            np.copyto(result[..., part, :], stack)
-        assert result is not None
-        return result
+        return self.samples(np.arange(self.n_patches)).reshape(*self.grid, self.n_samples, self.n_features)
 
     def samples(self, patches: Array) -> Array:
         """Return all samples ``(k, N, C)`` of the patches of these flat indices ``(k,)``."""
