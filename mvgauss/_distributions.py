@@ -28,29 +28,26 @@ def log_density(squared: Array, rank: Array, log_pdet: Array) -> Array:
     return np.asarray(-0.5 * (rank * math.log(2 * math.pi) + log_pdet + squared))
 
 
-def hotelling_sf(squared: Array, n: float, p: Array) -> Array:
+def sf(squared: Array, n: float, p: Array) -> Array:
     """Return P(D^2 >= squared) of a new sample: D^2 ~ p (n+1)(n-1) / (n (n-p)) F(p, n-p).
 
-    NIST/SEMATECH e-Handbook of Statistical Methods, 6.5.4.3; the covariance has divisor n - 1.
+    NIST/SEMATECH e-Handbook of Statistical Methods, 6.5.4.3; the covariance has divisor n - 1. For n to
+    infinity it is chi-squared with p degrees of freedom.
     """
-    f = squared * (n * (n - p)) / (np.maximum(p, 1) * (n + 1) * (n - 1))
-    return np.where(p > 0, special.betainc((n - p) / 2, np.maximum(p, 1) / 2, (n - p) / (n - p + p * f)), 1.0)
+    half = np.maximum(p, 1) / 2
+    if math.isinf(n):
+        return np.where(p > 0, special.gammaincc(half, squared / 2), 1.0)
+    f = squared * n * (n - p) / ((n + 1) * (n - 1))
+    return np.where(p > 0, special.betainc((n - p) / 2, half, (n - p) / (n - p + f)), 1.0)
 
 
-def hotelling_isf(probability: Array | float, n: float, p: Array) -> Array:
+def isf(probability: Array | float, n: float, p: Array) -> Array:
     """Return the squared distance that a new sample reaches with the given probability."""
-    b = special.betaincinv((n - p) / 2, np.maximum(p, 1) / 2, probability)
+    half = np.maximum(p, 1) / 2
+    if math.isinf(n):
+        return np.where(p > 0, 2 * special.gammainccinv(half, probability), 0.0)
+    b = special.betaincinv((n - p) / 2, half, probability)
     return np.where(p > 0, (n + 1) * (n - 1) / n * (1 - b) / b, 0.0)
-
-
-def chi2_sf(squared: Array, p: Array) -> Array:
-    """Return P(D^2 >= squared) for n to infinity: chi-squared with p degrees of freedom."""
-    return np.where(p > 0, special.gammaincc(np.maximum(p, 1) / 2, squared / 2), 1.0)
-
-
-def chi2_isf(probability: Array | float, p: Array) -> Array:
-    """Return the squared distance of that law reached with the given probability."""
-    return np.where(p > 0, 2 * special.gammainccinv(np.maximum(p, 1) / 2, probability), 0.0)
 
 
 class Shape(NamedTuple):

@@ -5,6 +5,7 @@ A `Fitted` never changes, but that its factors, once made, are kept. New data ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
@@ -254,21 +255,21 @@ class Fitted:
         return "chi2" if self.loo_distances is None else "leave-one-out"
 
     @property
-    def to_unbiased(self) -> float:
-        """The factor from squared distances to those of the covariance with divisor n - 1."""
-        return (self.n_samples - 1) / (self.n_samples - self.regularisation.ddof)
+    def _law(self) -> tuple[float, float]:
+        """The n of the law, and the factor from squared distances to those of divisor n - 1."""
+        if self.distribution != "hotelling":
+            return math.inf, 1.0
+        return self.n_samples, (self.n_samples - 1) / (self.n_samples - self.regularisation.ddof)
 
     def sf(self, squared: Array, rank: Array) -> Array:
         """Return the probabilities of larger squared distances, by the exact or the asymptotic law."""
-        if self.distribution == "hotelling":
-            return _distributions.hotelling_sf(squared * self.to_unbiased, self.n_samples, rank)
-        return _distributions.chi2_sf(squared, rank)
+        n, factor = self._law
+        return _distributions.sf(squared * factor, n, rank)
 
     def isf(self, probability: Array | float, rank: Array) -> Array:
         """Return the squared distances that are exceeded with these probabilities, by the same law."""
-        if self.distribution == "hotelling":
-            return _distributions.hotelling_isf(probability, self.n_samples, rank) / self.to_unbiased
-        return _distributions.chi2_isf(probability, rank)
+        n, factor = self._law
+        return _distributions.isf(probability, n, rank) / factor
 
     @property
     def item_bytes(self) -> int:
