@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from mvgauss._checks import Array
 from mvgauss._cov import cov
@@ -124,29 +124,6 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
     >>> model.mahalanobis(np.array([[[[2.0, 6.0]]]]))
     array([[[0., 2.]]])
     """
-
-    def __init__(
-        self,
-        n_features: int | None = None,
-        n_patches: int | None = None,
-        *,
-        reg_covar: float = 0.01,
-        shrinkage: float | str | None = None,
-        ddof: float = 1,
-        feature_axis: int = 1,
-        dtype: DTypeLike | None = None,
-        n_jobs: int | None = None,
-        progress: bool = False,
-    ) -> None:
-        self.n_features = n_features
-        self.n_patches = n_patches
-        self.reg_covar = reg_covar
-        self.shrinkage = shrinkage
-        self.ddof = ddof
-        self.feature_axis = feature_axis
-        self.dtype = dtype
-        self.n_jobs = n_jobs
-        self.progress = progress
 
     _cov = staticmethod(cov)
 

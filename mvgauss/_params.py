@@ -45,15 +45,28 @@ class Parameters:
 
     _fitted: Fitted | None = None
 
-    n_features: int | None
-    n_patches: int | None
-    reg_covar: float
-    shrinkage: float | str | None
-    ddof: float
-    feature_axis: int
-    dtype: DTypeLike | None
-    n_jobs: int | None
-    progress: bool
+    def __init__(
+        self,
+        n_features: int | None = None,
+        n_patches: int | None = None,
+        *,
+        reg_covar: float = 0.01,
+        shrinkage: float | str | None = None,
+        ddof: float = 1,
+        feature_axis: int = 1,
+        dtype: DTypeLike | None = None,
+        n_jobs: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        self.n_features = n_features
+        self.n_patches = n_patches
+        self.reg_covar = reg_covar
+        self.shrinkage = shrinkage
+        self.ddof = ddof
+        self.feature_axis = feature_axis
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.progress = progress
 
     def __repr__(self) -> str:
         return _html.text(self)
