@@ -19,8 +19,6 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
-_NOT_NUMBERS = (type(None), str, bytes, Mapping)  #: what NumPy would make numbers of, or name badly
-
 _KINDS = {"biuf": "real numbers", "biufc": "real or complex numbers"}
 
 
