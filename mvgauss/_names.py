@@ -28,15 +28,12 @@ def of(value: object) -> Array | None:
 
 def check(fitted: Array | None, given: Array | None, estimator: str) -> None:
     """Refuse other names than those that were fitted; warn where only one side has any."""
-    if fitted is None and given is None:
-        return
     if fitted is None or given is None:
-        message = (
-            f"X has feature names, but {estimator} was fitted without feature names"
-            if fitted is None
-            else f"X does not have valid feature names, but {estimator} was fitted with feature names"
-        )
-        warnings.warn(message, UserWarning, stacklevel=_checks.outside())
+        message = f"X does not have valid feature names, but {estimator} was fitted with feature names"
+        if fitted is None:
+            message = f"X has feature names, but {estimator} was fitted without feature names"
+        if fitted is not given:
+            warnings.warn(message, UserWarning, stacklevel=_checks.outside())
         return
     if fitted.tolist() == given.tolist():
         return
