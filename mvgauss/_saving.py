@@ -53,12 +53,11 @@ class Saving(Parameters):
         OSError
             If the file cannot be written.
         """
+        fitted = self._model()
         if not _checks.flag("resumable", resumable):
             walk = self._walk("factors")
-            _limits.by_default(self._model(), walk)  # which needs the moments
-            fitted = self._model().without_moments(walk)
-        else:
-            fitted = self._model()
+            _limits.by_default(fitted, walk)  # which needs the moments
+            fitted = fitted.without_moments(walk)
         dtype = None if self.dtype is None else np.dtype(self.dtype).name
         header, arrays = _state.pack(fitted)
         header["metadata"] = self.metadata if metadata is None else _files.plain_metadata(metadata)
