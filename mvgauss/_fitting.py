@@ -87,12 +87,10 @@ def merge(one: Fitted, other: Fitted, walk: Walk = FREELY) -> Fitted:
     return new
 
 
-def identity(n_features: int, n_patches: int, dtype: np.dtype[Any]) -> Fitted:
-    """Return Gaussians of mean zero and identity covariance."""
-    eye = np.broadcast_to(np.eye(n_features, dtype=dtype), (n_patches, n_features, n_features))
-    p = n_patches
-    factor = Root(np.full(p, n_features), np.zeros(p), np.zeros(p), eye)
-    return Fitted(None, dtype, np.zeros((n_patches, n_features)), factor=factor)
+def identity(c: int, p: int, dtype: np.dtype[Any]) -> Fitted:
+    """Return P Gaussians of C features, of mean zero and identity covariance."""
+    eye = np.broadcast_to(np.eye(c, dtype=dtype), (p, c, c))
+    return Fitted(None, dtype, np.zeros((p, c)), factor=Root(np.full(p, c), np.zeros(p), np.zeros(p), eye))
 
 
 def from_inverse(mean: Array, inverse: Array, dtype: np.dtype[Any]) -> Fitted:
