@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from html import escape
 from numbers import Number
 from typing import Any
@@ -97,10 +98,8 @@ def _same(value: object, default: object) -> bool:
 def _written(name: str, value: Any) -> str:
     """Return how a parameter is written in Python."""
     if name == "dtype":
-        try:
-            return repr(np.dtype(value).name)
-        except TypeError:
-            return repr(value)
+        with suppress(TypeError):
+            value = np.dtype(value).name
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
