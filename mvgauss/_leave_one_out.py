@@ -52,8 +52,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
                 raise OutOfRangeError
 
         try:
-            pieces = _blocks.slices(p, max(n, c) * c * 8, least=least_patches(c))
-            _blocks.walk(task, pieces, n_jobs=walk.n_jobs, progress=walk.progress)
+            fitted.walk(task, max(n, c) * c * 8, walk, least_patches(c))
         except OutOfRangeError:
             x.raise_not_finite(part, stack)
     _raise_if_other_samples(fitted, moved)
