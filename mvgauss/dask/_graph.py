@@ -24,24 +24,19 @@ from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss.dask import _tasks
 
 
-def checked(model: object, embedding: object, fitted: Fitted | None) -> tuple[da.Array, Embedding]:
+def checked(model: object, x: object, fitted: Fitted | None) -> tuple[da.Array, Embedding]:
     """Return the embedding without empty chunks, and what is known of it before it is computed."""
     if not isinstance(model, MultiVariateGaussian):
         _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
-    x = embedding
     if not isinstance(x, da.Array):
         _checks.raise_error("embedding", "a dask.array.Array", type(x).__name__, TypeError)
     if any(math.isnan(n) for n in x.shape):
-        _checks.raise_error(
-            "embedding", "chunks of known sizes", f"{x.shape}", hint="see .compute_chunk_sizes()"
-        )
+        hint = "see .compute_chunk_sizes()"
+        _checks.raise_error("embedding", "chunks of known sizes", x.shape, hint=hint)
     seen = model._embedding(x, fitted)
     if x.numblocks[seen.axis] > 1:
-        wanted, hint = (
-            f"features, axis {seen.axis}, in one chunk",
-            f".rechunk({{{seen.axis}: -1}}) joins them",
-        )
-        _checks.raise_error("embedding", wanted, f"chunks {x.chunks[seen.axis]}", hint=hint)
+        wanted, got = f"features, axis {seen.axis}, in one chunk", f"chunks {x.chunks[seen.axis]}"
+        _checks.raise_error("embedding", wanted, got, hint=f".rechunk({{{seen.axis}: -1}}) joins them")
     if any(0 in sizes for sizes in x.chunks):
         x = x.rechunk(tuple(tuple(n for n in sizes if n) for sizes in x.chunks))
     return x, seen
