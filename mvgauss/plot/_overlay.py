@@ -33,19 +33,17 @@ def overlay(
     Parameters
     ----------
     images : array_like, shape (M, height, width) or (M, height, width, 3 or 4)
-        The images, in grey or colour: whole numbers from 0 to 255, or floats from 0 to 1.
+        The images, as in `anomaly_maps`.
     maps : array_like, shape (M, H, W)
-        Their distances in standard deviations, at any resolution: as `anomaly_map` gives them, or as
-        `MultiVariateGaussian.mahalanobis` does. Drawn bilinear between the centres of the patches.
+        Their distances, as in `anomaly_maps`; drawn bilinear between the centres of the patches.
     limit : float, optional
         Outline where the distances are larger, and mark it on the colour bar.
     alpha : float, default 0.8
         Opacity at the upper end of the colour scale, more than 0 and at most 1.
     titles : sequence of str, optional
-        One for each image; broken into lines where they are wider than it.
+        One for each image, as in `anomaly_maps`.
     vmax : float, optional
-        Distance at the upper end of the colour scale, the largest of all maps by default. The lower
-        end is 0.
+        Distance at the upper end of the colour scale, as in `anomaly_maps`.
     cmap : str or Colormap, default "inferno"
         Colour map.
     columns : int, optional
@@ -60,10 +58,8 @@ def overlay(
 
     Raises
     ------
-    ValueError
-        If the shapes do not go together, or there is a number that cannot be drawn.
-    TypeError
-        If an argument is of the wrong kind.
+    ValueError, TypeError
+        As `anomaly_maps`.
 
     See Also
     --------
