@@ -15,8 +15,7 @@ except ImportError as error:  # pragma: no cover
 
 from mvgauss.plot._diagnostics import diagnostics
 from mvgauss.plot._ellipse import ellipse
-from mvgauss.plot._overlay import overlay
-from mvgauss.plot._pictures import anomaly_maps
+from mvgauss.plot._maps import anomaly_maps, overlay
 from mvgauss.plot._qq import qq
 
 __all__ = ["anomaly_maps", "diagnostics", "ellipse", "overlay", "qq"]
