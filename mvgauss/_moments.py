@@ -110,12 +110,9 @@ class Moments(Sums):
                     f"{top.min():.3g}..{top.max():.3g}",
                 )
         *stack, n, c = x.shape
-        self.n_samples = n
         real = np.result_type(np.empty(0, result).real.dtype, np.float64)
-        self.sum_weights = np.empty(stack, real)
-        self.sum_squared_weights = np.empty(stack, real)
-        self.mean = np.empty((*stack, c), result)
-        self.scatter = np.empty((*stack, c, c), result)
+        means, scatters = np.empty((*stack, c), result), np.empty((*stack, c, c), result)
+        super().__init__(n, np.empty(stack, real), np.empty(stack, real), means, scatters)
         names = ("sum_weights", "sum_squared_weights", "mean", "scatter")
         whole = [_blocks.flat_output(getattr(self, name), len(stack)) for name in names]
         blocks = [_blocks.flat(x, 2, tuple(stack)), *(_blocks.flat(w, 1, tuple(stack)) for w in weights)]
