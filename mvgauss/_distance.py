@@ -90,7 +90,6 @@ def pinv(
     tolerance = np.asarray(c * min(eps, single)) if rtol is None else _tolerance(rtol, stack)
     inverse = np.empty(s.shape, _checks.stored(s.dtype))
     rank = np.empty(stack, np.intp)
-
     blocks, limits = _blocks.flat(s, 2, stack), _blocks.flat(tolerance, 0, stack)
     out, ranks = _blocks.flat_output(inverse, len(stack)), _blocks.flat_output(rank, len(stack))
 
