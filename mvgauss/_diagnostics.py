@@ -45,7 +45,7 @@ class Diagnostics(Scoring):
         fitted = self._model()
         x = self._embedding(embedding, fitted)
         result = np.empty(x.shape, fitted.dtype)
-
+        fitted.factors(self._walk("contributions"))
         self._score_into(result, x, fitted, "contributions", lambda _, factor, z: z * factor.solve(z))
         return result
 
@@ -100,7 +100,7 @@ class Diagnostics(Scoring):
                 rank[b] = factor.rank
                 return factor.squared_norms(z)
 
-            self._score_into(squared, x, plain, "diagnostics", kernel, keep=False)
+            self._score_into(squared, x, plain, "diagnostics", kernel)
             n = fitted.n_samples
             expected = rank * (rank + 2) * (n - 1) / (n + 1)
             result["kurtosis"] = np.square(squared).mean(axis=0)

@@ -23,6 +23,7 @@ from mvgauss._shrinkage import Regularisation
 from mvgauss._walks import FREELY, OutOfRangeError, Walk, least_patches
 
 T = TypeVar("T", Array, Factor)
+Kernel = Callable[[slice, Factor, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -215,22 +216,14 @@ class Fitted:
         p, c = self.mean.shape
         return self.per_patch(lambda b: factor[b].inverse(), np.empty((p, c, c), self.dtype), walk)
 
-    def score(
-        self,
-        x: Array,
-        out: Array,
-        kernel: Callable[[slice, Factor, Array], Array],
-        walk: Walk = FREELY,
-        *,
-        keep: bool = True,
-    ) -> None:
+    def score(self, x: Array, out: Array, kernel: Kernel, walk: Walk = FREELY) -> None:
         """Write what a kernel makes of deviations of samples ``(*grid, M, C)`` from the means.
 
         The kernel takes the slice of patches, their factors and deviations ``(B, M, C)``, and `out` has
-        the shape ``(*grid, M, ...)``. Without `keep` factors are made block by block and given up.
+        the shape ``(*grid, M, ...)``. Factors that were not made are made block by block and given up.
         """
         *grid, m, c = x.shape
-        factor = self.factors(walk) if keep else None
+        factor = self.factor
         blocks, answers = _blocks.flat(x, 2, tuple(grid)), _blocks.flat_output(out, len(grid))
 
         def task(b: slice) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,12 +11,10 @@ from mvgauss import _checks, _distributions
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._factor import Factor
-from mvgauss._fitted import Fitted
+from mvgauss._fitted import Fitted, Kernel
 from mvgauss._leave_one_out import loo_distances
 from mvgauss._params import Parameters
 from mvgauss._walks import OutOfRangeError
-
-Kernel = Callable[[slice, Factor, Array], Array]
 
 
 class Scoring(Parameters):
@@ -220,16 +217,15 @@ class Scoring(Parameters):
         fitted = self._model()
         x = self._embedding(embedding, fitted)
         result = np.empty((x.n_samples, *x.grid), fitted.dtype)
+        fitted.factors(self._walk(task))
         self._score_into(result, x, fitted, task, kernel)
         return result
 
-    def _score_into(
-        self, result: Array, x: Embedding, fitted: Fitted, task: str, kernel: Kernel, *, keep: bool = True
-    ) -> None:
+    def _score_into(self, result: Array, x: Embedding, fitted: Fitted, task: str, kernel: Kernel) -> None:
         """Write what a kernel makes of an embedding into an array, ``(M, *grid)`` or of its layout."""
         for part, stack in x.parts():
             out = x.stack(result[part]) if result.shape == x.shape else np.moveaxis(result[part], 0, -1)
             try:
-                fitted.score(stack, out, kernel, self._walk(task), keep=keep)
+                fitted.score(stack, out, kernel, self._walk(task))
             except OutOfRangeError:
                 x.raise_not_finite(part, stack)
