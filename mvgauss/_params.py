@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -20,11 +17,6 @@ from mvgauss._fitted import Fitted
 from mvgauss._locks import Lock
 from mvgauss._shrinkage import Regularisation
 from mvgauss._walks import Walk
-
-#: Fitting calls on one model wait for each other; the locks live beside the models, which are
-#: copied and pickled as plain objects.
-_locks: WeakKeyDictionary[Parameters, Lock] = WeakKeyDictionary()
-_locks_lock = threading.Lock()
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -213,10 +205,11 @@ class Parameters:
         """Return how blocks are walked."""
         return Walk(self.n_jobs, task if _checks.flag("progress", self.progress) else None)
 
-    @contextmanager
-    def _training(self) -> Iterator[None]:
+    def _training(self) -> AbstractContextManager[Any]:
         """Let one thread at a time change this model."""
-        with _locks_lock:
-            lock = _locks.setdefault(self, Lock())
-        with lock.free():
-            yield
+        lock: Lock = vars(self).setdefault("_lock", Lock())
+        return lock.free()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies have, of which each gets a lock of its own."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
