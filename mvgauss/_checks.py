@@ -38,7 +38,7 @@ class BadItem(ValueError):
 
     def __init__(self, item: int, name: str, expected: str, got: object) -> None:
         super().__init__(f"{name}: expected {expected}, got {got}")
-        self.item, self.name, self.expected, self.got = item, name, expected, got
+        self.item = item
 
     def at(self, start: int, stack: tuple[int, ...]) -> ValueError:
         """Return the error with the item's index, its block beginning at `start` of the stack."""
