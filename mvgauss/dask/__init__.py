@@ -223,6 +223,4 @@ def p_value(model: MultiVariateGaussian, embedding: da.Array) -> da.Array:
     ValueError, TypeError
         As `mahalanobis`.
     """
-    if not isinstance(model, MultiVariateGaussian):
-        _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
     return _graph.scored("p_value", model, embedding)
