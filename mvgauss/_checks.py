@@ -19,8 +19,6 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
-_KINDS = {"biuf": "real numbers", "biufc": "real or complex numbers"}
-
 
 def raise_error(
     name: str, expected: str, got: object, error: type[Exception] = ValueError, hint: str = ""
@@ -65,14 +63,13 @@ def briefly(value: object) -> str:
 
 def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     """View `value` as an array of numbers, without copying where NumPy can."""
-    kinds = "biufc" if complex_ok else "biuf"
-    wanted = f"an array of {_KINDS[kinds]}"
+    kinds, wanted = ("biufc", "real or complex numbers") if complex_ok else ("biuf", "real numbers")
+    wanted = f"an array of {wanted}"
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise_error(name, "an array without masked entries", "a masked array", TypeError)
     if sparse(value):
-        raise_error(
-            name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()"
-        )
+        got = "a sparse one, which is not supported"
+        raise_error(name, "a dense array", got, TypeError, "see .toarray()")
     try:
         result = np.asarray(value)
         if (
