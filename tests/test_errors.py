@@ -427,6 +427,10 @@ REFUSED = {
         lambda: anomaly_map(EYE, 3, sigma=-1),
         "sigma: expected a finite real number >= 0, got -1",
     ),
+    "sigma beyond double precision": (
+        lambda: anomaly_map(EYE, 3, sigma=10**400),
+        r"sigma: expected a finite real number >= 0, got 10+\.\.\.",
+    ),
     "sigma pair": (
         lambda: anomaly_map(EYE, 3, sigma=(1, 2)),
         r"sigma: expected a finite real number >= 0, got \(1, 2\) of type tuple",

@@ -202,6 +202,14 @@ def bits(model, folder):
         return {name: file[name].tobytes() for name in file.files}
 
 
+def test_the_samples_of_all_calls_are_counted(rng):
+    x = frozen(rng.standard_normal((9, 3, 4)))
+    model = MultiVariateGaussian().fit(x).partial_fit(x[:4]).merge(MultiVariateGaussian().fit(x[:2]))
+    assert model.n_samples_seen_ == 15
+    assert model.fit(x).n_samples_seen_ == 9
+    assert MultiVariateGaussian.from_parameters(model.mean, model.inv_covariance).n_samples_seen_ == 0
+
+
 def test_fit_starts_afresh(rng, tmp_path):
     x, y = frozen(rng.standard_normal((2, 9, 3, 4)))
     again = MultiVariateGaussian().fit(y).fit(x)
