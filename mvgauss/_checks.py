@@ -157,7 +157,7 @@ def inexact(name: str, value: DTypeLike, *, kinds: str) -> np.dtype[Any]:
     """Return a floating (or, if `kinds` has ``c``, complex) dtype in native byte order."""
     try:
         dtype = np.dtype(value)
-    except TypeError as error:
+    except (TypeError, ValueError, SyntaxError) as error:  # NumPy parses text
         raise TypeError(
             f"{name}: expected a floating dtype, got {briefly(value)} that NumPy does not know"
         ) from error

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _fitting, _html, _names
+from mvgauss import _blocks, _checks, _fitting, _html, _names
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
@@ -200,6 +200,17 @@ class Parameters:
     def _regularisation(self) -> Regularisation:
         """Return how covariances are made, from the parameters as they are now."""
         return Regularisation.checked(self.ddof, self.reg_covar, self.shrinkage)
+
+    def _raise_if_params_are_wrong(self) -> None:
+        """Refuse parameters that no fit would take."""
+        self._regularisation()
+        self._kept(np.dtype(np.float64))
+        self._walk("")
+        _blocks.cpu_count(self.n_jobs)
+        _checks.integer("feature_axis", self.feature_axis)
+        for name in ("n_features", "n_patches"):
+            if (value := getattr(self, name)) is not None:
+                _checks.integer(name, value, low=1)
 
     def _walk(self, task: str) -> Walk:
         """Return how blocks are walked."""

@@ -47,12 +47,14 @@ class Saving(Parameters):
         Raises
         ------
         ValueError
-            If the model is not fitted, or `metadata` is too large.
+            If the model is not fitted, a parameter is out of range, or `metadata` is too large.
         TypeError
-            If `metadata` has other than plain values; the message names the key.
+            If a parameter is of the wrong kind, or `metadata` has other than plain values; the message
+            names the key.
         OSError
             If the file cannot be written.
         """
+        self._raise_if_params_are_wrong()  # no file that `load` refuses
         fitted = self._model()
         if not _checks.flag("resumable", resumable):
             walk = self._walk("factors")
@@ -91,6 +93,7 @@ class Saving(Parameters):
         version, header, arrays = _files.read(path)
         try:
             self = cls(**header.pop("params"))
+            self._raise_if_params_are_wrong()
             self._metadata = _files.plain_metadata(header.pop("metadata", {}))
             self._fitted = _state.unpack(version, header, arrays)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -155,6 +155,7 @@ REFUSED = {
     "ddof bool": (lambda: cov(X, ddof=True), "ddof: expected a finite real number, got True of type bool"),
     "dtype integer": (lambda: cov(X, dtype=int), "dtype: expected a floating dtype, got int64"),
     "dtype unknown": (lambda: cov(X, dtype="fine"), "dtype: expected a floating dtype, got 'fine'"),
+    "dtype of open brackets": (lambda: cov(X, dtype="f4,("), "dtype: expected a floating dtype, got "),
     "dtype real": (
         lambda: cov(X + 1j, dtype=float),
         "dtype: expected a complex dtype for complex observations, got float64",

@@ -98,6 +98,22 @@ FORGED = {
     "a grid of negatives": say("grid", [-2, -2]),
     "parameters that are none": say("params", None),
     "parameters of another thing": say("params", {"n_clusters": 3}),
+    **{
+        f"a parameter {name} that is {value!r}": say("params", {name: value})
+        for name, value in [
+            ("reg_covar", -1),
+            ("shrinkage", 2),
+            ("shrinkage", "none"),
+            ("ddof", True),
+            ("dtype", "f4,("),
+            ("dtype", "float16"),
+            ("feature_axis", 1.0),
+            ("n_features", 0),
+            ("n_patches", "4"),
+            ("n_jobs", 0),
+            ("progress", 2),
+        ]
+    },
     "a format of another thing": say("format", "mvgauss.Other"),
 }
 
@@ -111,3 +127,11 @@ def test_what_cannot_be_is_refused(file, tmp_path, what):
     FORGED[what](*file)
     with pytest.raises(ValueError, match=r"^path: expected"):
         loads(file, tmp_path / "m")
+
+
+@pytest.mark.parametrize(("name", "value"), [("reg_covar", -1), ("dtype", "f4,("), ("n_jobs", 0)])
+def test_parameters_that_a_file_may_not_have_are_not_saved(rng, tmp_path, name, value):
+    model = MultiVariateGaussian().fit(frozen(rng.standard_normal((12, C)))).set_params(**{name: value})
+    with pytest.raises((ValueError, TypeError), match=f"^{name}: expected"):
+        model.save(tmp_path / "m")
+    assert not list(tmp_path.iterdir())
