@@ -696,6 +696,15 @@ def test_the_default_limit_of_one_feature_and_of_constants(rng, reg_covar):
         assert (constants.mahalanobis(np.zeros((2, 3, 2))) == 0).all()
 
 
+def test_the_default_limit_by_the_exact_law_is_that_of_the_highest_rank(rng):
+    x = rng.standard_normal((12, 3, 2))
+    limit = MultiVariateGaussian(reg_covar=0).fit(x).threshold_
+    x[:, 0, 1] = 1
+    model = MultiVariateGaussian(reg_covar=0).fit(frozen(x))
+    assert model.rank.tolist() == [3, 2]
+    assert model.threshold_ == limit
+
+
 def test_of_the_identity_the_default_limit_is_that_of_chi_squared():
     assert MultiVariateGaussian(3, 2).threshold_ == pytest.approx(math.sqrt(scipy.stats.chi2.isf(0.005, 3)))
 
