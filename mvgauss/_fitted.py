@@ -121,7 +121,7 @@ class Fitted:
         """
         if not self.resolution:
             return None
-        mean_square = sample.mean**2 + sample.scatter.diagonal() / (sample.weight or 1)
+        mean_square = sample.mean**2 + sample.scatter.diagonal() / sample.weight
         return np.asarray(self.resolution**2 * mean_square * (1 + self.n_features / self.n_samples))
 
     def factored(self, sample: Sample) -> Factor:
