@@ -115,21 +115,24 @@ def test_a_part_of_zero_weight_adds_nothing(rng):
     assert_same(model, MultiVariateGaussian().fit(x, sample_weight=w), x)
 
 
+@pytest.mark.parametrize("shrinkage", [None, "ledoit_wolf"])
 @pytest.mark.parametrize("c", [3, 200], ids=["a triangle", "rows"])
-def test_a_long_part_of_zero_weight_adds_nothing(rng, c):
-    """So long that it is taken in runs, none of which has any weight."""
+def test_long_parts_of_zero_weight_add_nothing(rng, c, shrinkage):
+    """So long that they are taken in runs, none of which has any weight; two may come first."""
     x = frozen(rng.standard_normal((90, c, 2)))
     w = np.repeat([1.0, 0.0, 1.0], [4, 80, 6])
-    want = MultiVariateGaussian().fit(x[w > 0])
+    want = MultiVariateGaussian(shrinkage=shrinkage).fit(x[w > 0])
     with blocks_of(1):
-        assert_same(
-            MultiVariateGaussian().partial_fit(x[:4]).partial_fit(x[4:], sample_weight=w[4:]), want, x
-        )
-        assert_same(
-            MultiVariateGaussian().partial_fit(x[4:], sample_weight=w[4:]).partial_fit(x[:4]), want, x
-        )
-        none = MultiVariateGaussian().partial_fit(x[:4]).partial_fit(x[4:84], sample_weight=w[4:84])
-        assert_same(none.partial_fit(x[84:]), want, x)
+        for parts in (
+            [(0, 4), (4, 90)],
+            [(4, 90), (0, 4)],
+            [(0, 4), (4, 84), (84, 90)],
+            [(4, 40), (40, 84), (0, 4), (84, 90)],
+        ):
+            model = MultiVariateGaussian(shrinkage=shrinkage)
+            for start, stop in parts:
+                model.partial_fit(x[start:stop], sample_weight=w[start:stop])
+            assert_same(model, want, x)
 
 
 @pytest.mark.parametrize("shrinkage", [None, 0.2, "oas", "ledoit_wolf"])
