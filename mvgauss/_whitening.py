@@ -178,8 +178,9 @@ def _zero(p: Array, values: Array, vectors: Array, eps: float, rounding: Array) 
 
     An eigenvalue that a gap parts from the larger ones moves by :math:`u^T E u`, of standard deviation
     :math:`\sigma^2 = 2 \sum_{ij} u_i^2 u_j^2 \epsilon^2 P_{ij}^2 / 12`, and by the square of the rounding
-    over the gap; m of them by up to :math:`2 \sqrt m \sigma`. Half precision leaves it open whether a few
-    directions are of infinite or only of large variance: there they are of large variance.
+    over the gap; m of them by up to :math:`2 \sqrt m \sigma`. Half precision leaves it open whether
+    directions are of infinite or only of large variance: there a few, and those beside a ridge, an
+    eigenvalue that many share, are of large variance.
     """
     c = values.shape[1]
     small = values <= rounding
@@ -191,7 +192,8 @@ def _zero(p: Array, values: Array, vectors: Array, eps: float, rounding: Array) 
     moved = 4 * np.sqrt(count) * spread + rounding**2 / above + exact
     zero = small & (above >= _GAP * rounding) & (values <= moved)
     if eps > _COARSE:
-        zero &= (8 * count > c) | (np.abs(values) <= exact)
+        alike = (values >= values[:, -1:] - _GAP * rounding).sum(axis=1, keepdims=True)
+        zero &= (8 * count > c) & (4 * alike < c) | (np.abs(values) <= exact)
     return np.asarray(zero)
 
 

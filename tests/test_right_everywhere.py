@@ -91,6 +91,20 @@ def test_the_two_arrays_of_a_model_give_the_model_back(kept, n, c, ridge):
     assert error <= condition * np.finfo(kept).eps
 
 
+@pytest.mark.parametrize("scale", [3, 10, 30])
+@pytest.mark.parametrize(("n", "c"), [(5, 8), (6, 20), (26, 80), (60, 150)])
+def test_directions_of_large_variance_beside_a_ridge_outlive_half_precision(n, c, scale):
+    """They are a good part of all, and half precision has no digit of what is left of them."""
+    x, y = frozen(scale * draws(n, c, 1)), frozen(scale * draws(n + 5, c, 1)[n:])
+    model = MultiVariateGaussian().fit(x)
+    mean, inverse = model
+    again = MultiVariateGaussian.from_parameters(mean, inverse.astype(np.float16), dtype="float64")
+    assert model.diagnostics()["condition"].max() < 1e6
+    assert again.rank == model.rank == [c]
+    np.testing.assert_allclose(again.mahalanobis(y), model.mahalanobis(y), rtol=0.02)
+    np.testing.assert_allclose(again.score_samples(y), model.score_samples(y), rtol=0.04)
+
+
 @pytest.mark.parametrize("kept", [np.float64, np.float32, np.float16])
 def test_truly_singular_inverses_keep_their_rank(kept):
     x = frozen(draws(20, 30, 3))
