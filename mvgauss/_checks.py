@@ -176,6 +176,13 @@ def precision(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps)
 
 
+def representable(size: Array, dtype: np.dtype[Any]) -> None:
+    """Refuse sizes, of whatever is to be kept, that leave the range in which a dtype has all its digits."""
+    bad = (size > np.finfo(dtype).max) | ((size > 0) & (size < np.finfo(dtype).tiny))
+    if bad.any():
+        raise_error("dtype", "float64 for numbers of such a size", f"{dtype} for {size[bad][0]:.3g}")
+
+
 def weights(
     name: str, value: object, stack: tuple[int, ...], n: int, *, whole: bool = False, some: bool = True
 ) -> Array:

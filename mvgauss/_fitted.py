@@ -126,9 +126,9 @@ class Fitted:
 
     def factored(self, sample: Sample) -> Factor:
         """Return the factors of a block."""
-        how = self.regularisation
-        scale, ridge, rho = _shrinkage.estimate(sample, how)
-        return sample.scatter.factor(scale, ridge, rho, self.noise(sample), how.any)
+        scale, ridge, rho = _shrinkage.estimate(sample, self.regularisation)
+        _checks.representable(np.sqrt(scale * sample.scatter.diagonal().sum(axis=1) + ridge), self.dtype)
+        return sample.scatter.factor(scale, ridge, rho, self.noise(sample), self.regularisation.any)
 
     def factors(self, walk: Walk = FREELY) -> Factor:
         """Return the factors of all patches, from the first call on the same ones."""
@@ -177,8 +177,8 @@ class Fitted:
 
     def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""
-        factor = self.factors(walk).kept(self.dtype)
-        return replace(self, factor=factor, scatter=None, third=None, fourth=None)
+        kept = self.factors(walk).kept(self.dtype)
+        return replace(self, factor=kept, scatter=None, third=None, fourth=None)
 
     def per_patch(self, kernel: Callable[[slice], T], out: T, walk: Walk = FREELY) -> T:
         """Write what a kernel makes of each block of patches."""
@@ -192,7 +192,7 @@ class Fitted:
     def covariance(self, walk: Walk = FREELY) -> Array:
         """Return the regularised covariances, ``(P, C, C)``."""
         factor = self.factors(walk)
-        p, c = self.mean.shape
+        c = self.n_features
 
         def kernel(b: slice) -> Array:
             if self.scatter is None:
@@ -201,7 +201,7 @@ class Fitted:
             scale, ridge, _ = _shrinkage.estimate(sample, self.regularisation)
             return sample.scatter.square() * scale[:, None, None] + ridge[:, None, None] * np.eye(c)
 
-        return self.per_patch(kernel, np.empty((p, c, c), self.dtype), walk)
+        return self._matrices(kernel, walk)
 
     def trace(self) -> Array | None:
         """Return the traces of the covariances before regularisation, ``(P,)``, if the moments are there."""
@@ -213,8 +213,15 @@ class Fitted:
     def inv_covariance(self, walk: Walk = FREELY) -> Array:
         """Return the inverse covariances, ``(P, C, C)``."""
         factor = self.factors(walk)
-        p, c = self.mean.shape
-        return self.per_patch(lambda b: factor[b].inverse(), np.empty((p, c, c), self.dtype), walk)
+        return self._matrices(lambda b: factor[b].inverse(), walk)
+
+    def _matrices(self, kernel: Callable[[slice], Array], walk: Walk) -> Array:
+        def held(b: slice) -> Array:
+            matrices = kernel(b)
+            _checks.representable(np.diagonal(matrices, axis1=1, axis2=2).max(axis=1), self.dtype)
+            return matrices
+
+        return self.per_patch(held, np.empty((*self.mean.shape, self.n_features), self.dtype), walk)
 
     def score(self, x: Array, out: Array, kernel: Kernel, walk: Walk = FREELY) -> None:
         """Write what a kernel makes of deviations of samples ``(*grid, M, C)`` from the means.

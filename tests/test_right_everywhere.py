@@ -236,6 +236,27 @@ def test_data_whose_squares_leave_the_range_are_refused_for_what_they_are(scale,
         MultiVariateGaussian().fit(scale * draws(30, 4))
 
 
+@pytest.mark.parametrize("scale", [1e60, 1e40, 1e-50])
+@pytest.mark.parametrize(("n", "c"), [(30, 4), (4, 30)])
+def test_a_dtype_whose_range_is_too_short_is_refused(scale, n, c):
+    x = scale * draws(n, c)
+    model = MultiVariateGaussian(dtype="float32", reg_covar=0)
+    with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
+        model.fit(x)
+    with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
+        model.partial_fit(x).mahalanobis(x)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_matrices_that_leave_the_range_of_the_dtype_are_refused_and_distances_are_not(scale):
+    x = frozen((scale * draws(30, 4)).astype(np.float32))
+    model, double = (MultiVariateGaussian(reg_covar=0, dtype=dtype).fit(x) for dtype in (None, "float64"))
+    np.testing.assert_allclose(model.mahalanobis(x), double.mahalanobis(x), rtol=1e-6)
+    for name in ("covariance", "inv_covariance"):
+        with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
+            getattr(model, name)
+
+
 @pytest.mark.parametrize("scale", [1e77, 1e-80])
 def test_data_whose_fourth_powers_leave_the_range_are_refused_where_those_are_needed(scale):
     with pytest.raises(ValueError, match="whose squares float64 can hold"):
