@@ -172,7 +172,7 @@ def test_complex_results_may_be_asked_for(rng, dtype):
     assert_within(cov(x, dtype=dtype), cov(x), gap(x, dtype=dtype))
 
 
-def test_half_precision_is_rounded_once(rng):
+def test_half_precision_is_rounded_once(rng, any_blocks):
     x = frozen(rng.integers(-8, 9, (2000, 2)), np.float16)
     assert_within(cov(x, dtype=np.float16), cov(x), 0.51 * np.finfo(np.float16).eps * np.abs(cov(x)) * 2)
 
