@@ -156,13 +156,11 @@ def test_an_interrupt_while_threads_are_waited_for_comes_through_when_they_have_
             raise KeyboardInterrupt
         join(thread, timeout)
 
-    caller, begun = threading.current_thread(), threading.Event()
+    caller, both = threading.current_thread(), threading.Barrier(2)
 
     def task(part):
-        if threading.current_thread() is caller:
-            assert begun.wait(SECONDS)
-        else:
-            begun.set()
+        both.wait(SECONDS)  # neither takes both parts, however late the other is
+        if threading.current_thread() is not caller:
             time.sleep(0.1)
             ended.append(part)
 
