@@ -705,8 +705,10 @@ def test_the_default_limit_by_the_exact_law_is_that_of_the_highest_rank(rng):
     assert model.threshold_ == limit
 
 
-def test_of_the_identity_the_default_limit_is_that_of_chi_squared():
-    assert MultiVariateGaussian(3, 2).threshold_ == pytest.approx(math.sqrt(scipy.stats.chi2.isf(0.005, 3)))
+def test_of_the_identity_and_of_one_sample_the_default_limit_is_that_of_chi_squared(rng):
+    want = pytest.approx(math.sqrt(scipy.stats.chi2.isf(0.005, 3)))
+    assert MultiVariateGaussian(3, 2).threshold_ == want
+    assert MultiVariateGaussian(ddof=0).fit(rng.standard_normal((1, 3, 2))).threshold_ == want
 
 
 def test_the_default_limit_is_kept_by_good_images(rng):
