@@ -134,7 +134,7 @@ def test_a_rate_holds_for_good_pictures_that_were_not_fitted():
     assert 0.02 < np.mean(flagged) < 0.15  # 400 decisions
 
 
-@pytest.mark.parametrize("batch", [1, 7, 100])
+@pytest.mark.parametrize("batch", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 100))])
 def test_batches_change_nothing(monkeypatch, batch):
     files = pictures.find_pictures(CORK / "good")[:20]
     embedder = Embedder(NETWORK, (144, 144), channels=10)

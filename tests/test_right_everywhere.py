@@ -73,7 +73,10 @@ def test_a_distance_is_at_most_that_of_the_ridge_alone(n, c):
 
 
 @pytest.mark.parametrize("kept", [np.float64, np.float32, np.float16])
-@pytest.mark.parametrize(("n", "c"), [(60, 150), (200, 150)])
+@pytest.mark.parametrize(
+    ("n", "c"),
+    [(24, 60), (80, 60), *(pytest.param(n, 150, marks=pytest.mark.slow) for n in (60, 200))],
+)
 @pytest.mark.parametrize("ridge", [0.01, 1e-3])
 def test_the_two_arrays_of_a_model_give_the_model_back(kept, n, c, ridge):
     r = np.random.default_rng(1)

@@ -55,6 +55,7 @@ def in_single(cov):
     return single
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("suite", SUITES)
 def test_a_right_implementation_breaks_no_law(suite, dtype):
@@ -62,6 +63,7 @@ def test_a_right_implementation_breaks_no_law(suite, dtype):
     assert broken(checks(dtype), right) == []
 
 
+@pytest.mark.slow
 def test_a_right_covariance_in_single_precision_breaks_no_law():
     assert broken(cov_checks(dtype=np.float32), in_single(mutants.Cov())) == []
     assert "samples_are_in_rows" in broken(cov_checks(), in_single(mutants.Cov()))
@@ -85,6 +87,7 @@ def test_every_law_refuses_something(suite):
     assert {check.name for check in laws} == caught
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["OnePass", "UnweightedMean", "HiddenRidge", "DivisorOfAweightsIsN"])
 def test_a_mutant_in_single_precision_is_refused_too(name):
     mutant = getattr(mutants, name)

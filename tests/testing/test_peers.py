@@ -128,6 +128,7 @@ def converter(name):
     }[name]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_breaks_just_the_laws_that_are_named(name, dtype):
@@ -146,6 +147,7 @@ def test_numpy_needs_no_list_of_features():
     assert {c.name for c in cov_checks()} == {c.name for c in cov_checks(features=NUMPY)}
 
 
+@pytest.mark.slow
 def test_features_of_numpys_arrays_are_left_out_for_others():
     names = {c.name for c in cov_checks()} - {c.name for c in cov_checks(asarray=np.asarray)}
     assert {
@@ -165,6 +167,7 @@ def test_a_tensor_that_is_written_to_is_found_out():
     assert broken(cov_checks(features=(), asarray=peers.torch.asarray), writes) == ["no_input_is_written_to"]
 
 
+@pytest.mark.slow
 def test_the_oracle_keeps_the_laws_itself():
     """All but the warning: an oracle says what is exact, and nothing else."""
     assert broken(cov_checks(beyond_numpy=True), exact_cov) == ["no_degrees_of_freedom_warn"]

@@ -89,6 +89,7 @@ def test_what_is_drawn_is_read_only(x, s, embedding, w):
     assert not any(a.flags.writeable for a in (x, s, embedding, *w.values()))
 
 
+@pytest.mark.slow
 def test_examples_shrink_to_what_can_be_read():
     np.testing.assert_allclose(find(strategies.observations(), lambda x: True), [[-1], [1]])
     np.testing.assert_array_equal(find(strategies.covariances(), lambda s: True), [[1]])

@@ -59,12 +59,14 @@ def test_a_vector_says_what_is_wrong():
         vector.check(cov=right)
 
 
+@pytest.mark.slow
 def test_the_file_is_made_anew_bit_for_bit(capsys):
     assert FILE.read_bytes() == dumped(made()).encode()
     assert main(["--check"]) == 0
     assert "vectors.json is what the script makes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_told_of_and_mended(tmp_path, monkeypatch, capsys):
     changed = tmp_path / "vectors.json"
     changed.write_bytes(FILE.read_bytes().replace(b"0x1.0", b"0x1.1", 1))
