@@ -9,6 +9,7 @@ import scipy.linalg
 from hypothesis import strategies as st
 
 import mvgauss._blocks as blocks
+from mvgauss import MultiVariateGaussian
 from mvgauss.testing import svd_gaussian
 
 EPS = float(np.finfo(np.float64).eps)
@@ -164,6 +165,27 @@ def gaussians(x, weights=None, **options):
     """Return `svd_gaussian` of each patch of ``(N, C, *grid)`` samples."""
     flat = np.reshape(x, (*np.shape(x)[:2], -1))
     return [svd_gaussian(flat[:, :, p], weights, **options) for p in range(flat.shape[2])]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# experiments
+
+#: Half the width of a band that a fair binomial leaves once in a million.
+SIGMAS = 5.0
+
+
+def fires(p_values, level):
+    """Assert that p-values are at most `level` as often as they should be, up to binomial noise."""
+    rate = float((p_values <= level).mean())
+    noise = SIGMAS * math.sqrt(level * (1 - level) / p_values.size)
+    assert abs(rate - level) < noise, f"fires {rate:.4f} of the time at {level}"
+
+
+def simulated(rng, *, n=20, c=4, patches=4000, **options):
+    """Fit n samples of c features on many patches, each an experiment; return the model and new samples."""
+    mix = rng.standard_normal((c, c))
+    train, test = (np.einsum("ij,njp->nip", mix, rng.standard_normal((k, c, patches))) for k in (n, 1))
+    return MultiVariateGaussian(**options).fit(train), train, test
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -39,6 +39,29 @@ OUTSIDE = {"_blas": {"threadpoolctl"}, "_blocks": {"tqdm"}, "_params": {"sklearn
 #: Optional parts, and what they import besides the rooms.
 PARTS = {"dask": {"dask", "distributed"}, "plot": {"matplotlib"}, "testing": {"hypothesis"}}
 
+TESTS = Path(__file__).parent
+#: Rooms without a test file of their name, and the file that holds them with what they serve.
+TESTED_WITH = {
+    "__init__": "house",
+    "_fitted": "gaussian",
+    "_fitting": "streaming",
+    "_leverage": "leave_one_out",
+    "_names": "sklearn_use",
+    "_params": "sklearn",
+    "_saving": "files",
+    "_state": "forged_files",
+    "_sums": "moments",
+    "_training": "streaming",
+    "_walks": "blocks",
+    "_warnings": "decisions",
+}
+#: What spans rooms, or is no room: kinds of input, faults, processes, other packages, documentation.
+ACROSS = {
+    *("alt_texts", "benchmarks", "docs", "embedder", "pictures"),
+    *("boundaries", "earlier_files", "foreign_files", "metadata", "real_embeddings"),
+    *("dask", "faults", "processes", "torch"),
+}
+
 
 def name_of(path):
     """Return the name of a module of the package, as it is imported."""
@@ -83,6 +106,13 @@ def test_imports_between_rooms_go_one_way(room):
 def test_every_room_has_its_floor_and_every_folder_is_an_optional_part():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(ROOMS)
     assert {path.parent.name for path in FOLDER.glob("*/*.py")} == set(PARTS)
+
+
+def test_every_room_has_its_test_file_and_every_test_file_its_subject():
+    files = {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+    own = {room.strip("_") for room in ROOMS} & files
+    assert set(TESTED_WITH) == {room for room in ROOMS if room.strip("_") not in own}
+    assert files == own | set(TESTED_WITH.values()) | ACROSS
 
 
 def test_no_imports_go_round_in_a_circle():

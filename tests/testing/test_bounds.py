@@ -41,9 +41,8 @@ def weighted_samples(draw, dtype=np.float64, stacks=None, offsets=OFFSETS):
     return x, draw(strategies.weights(x.shape[-2], kinds, zeros=False)), draw(st.sampled_from([0, 1, -1]))
 
 
-
 def others_are_slow(functions):
-    """Return the names: the package's own are held in every run, others, which show the bound is fair, in all."""
+    """Return the names; those of others, which show that a bound is fair, are tried in the whole suite."""
     return [n if n.startswith("mvgauss") else pytest.param(n, marks=pytest.mark.slow) for n in functions]
 
 

@@ -1,0 +1,458 @@
+"""Laws of `cov`."""
+
+import warnings
+
+import numpy as np
+import pytest
+from common import (
+    EPS,
+    LAYOUTS,
+    assert_within,
+    block_sizes,
+    blocks_of,
+    frozen,
+    layouts,
+    numpy_cov,
+    quietly,
+    samples,
+    seeds,
+    weights_of,
+)
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mvgauss import Moments, cov
+from mvgauss.testing import cov_bound, exact_cov, exact_mean
+
+KINDS = ["", "a", "f", "af"]
+REAL = [np.float64, np.float32, np.float16, np.int32, np.uint8, np.dtype(">f8"), np.longdouble]
+COMPLEX = [np.complex128, np.complex64]
+NUMPY_2_2 = np.lib.NumpyVersion(np.__version__) >= "2.2.0"
+
+
+def product(x, w):
+    """Return the weights f a of observations ``(..., N, C)``, and f a^2."""
+    f, a = (w.get(kind, np.ones(x.shape[-2])) for kind in ("fweights", "aweights"))
+    return f * a, f * a * a
+
+
+def divisor(x, ddof, w):
+    """Return W - ddof V / W, relative to W: how far from dividing by zero."""
+    total, squared = (v.sum(axis=-1) for v in product(x, w))
+    return 1 - ddof * squared / total**2
+
+
+def scatter_bound(x, w, **options):
+    """Bound the error of scatters as that of the covariance with the divisor W."""
+    total = np.asarray(product(x, w)[0].sum(axis=-1))[..., None, None]
+    return total * cov_bound(np.atleast_2d(x), ddof=0, **w, **options)
+
+
+def gap(x, **options):
+    """Bound the difference of two computations of a covariance, of which one may merge runs of rows."""
+    return 2 * cov_bound(x, **options, streamed=True)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# cov is a loop of numpy.cov
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    x=samples(n=(2, 12), dtypes=REAL[:3] + COMPLEX),
+    ddof=st.sampled_from([None, 0, 1, 2]),
+    bias=st.booleans(),
+    rowvar=st.booleans(),
+    stacked=st.booleans(),
+    seed=seeds,
+    size=block_sizes,
+)
+def test_cov_is_a_loop_of_numpy_cov(x, kind, ddof, bias, rowvar, stacked, seed, size):
+    w = weights_of(x, kind, seed, stacked)
+    lost = (0 if bias else 1) if ddof is None else ddof
+    assume((divisor(x, lost, w) > 1e-3).all())
+    given_x = x.swapaxes(-1, -2) if rowvar else x
+    with blocks_of(size):
+        got = cov(given_x, rowvar=rowvar, bias=bias, ddof=ddof, **w)
+    want = numpy_cov(x, bias=bias, ddof=ddof, **w)
+    assert got.dtype == want.dtype
+    assert_within(got.reshape(want.shape), want, gap(x, ddof=lost, **w))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(x=samples([()], n=(2, 6), c=(1, 3)), ddof=st.sampled_from([0, 0.5, 1, 1.25, -1, -2.5]), seed=seeds)
+def test_cov_is_the_exact_covariance(x, kind, ddof, seed):
+    w = weights_of(x, kind, seed)
+    assume((divisor(x, ddof, w) > 1e-3).all())
+    options = {"ddof": ddof, **w}
+    assert_within(cov(x, **options), exact_cov(x, **options), cov_bound(x, **options))
+
+
+@given(x=samples([()], n=(2, 8), c=(1, 3)), offset=st.sampled_from([1e3, 1e6, 1e9]))
+def test_the_offset_of_the_data_costs_no_digits(x, offset):
+    far = frozen(x + offset * np.abs(x).max())
+    assert_within(cov(far), exact_cov(far), cov_bound(far))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("offset", [0, 1e4, 6e4])
+def test_single_precision_summed_in_double_is_exact_without_a_shift(rng, dtype, offset, any_blocks):
+    x = frozen(offset + 64 * rng.standard_normal((2, 40, 3)), dtype)
+    m = Moments(x)
+    for item in range(2):
+        assert_within(m.mean[item], exact_mean(x[item]), 2 * EPS * float(np.abs(x[item]).max()))
+        assert_within(
+            m.scatter[item], 40 * exact_cov(x[item], ddof=0), scatter_bound(x[item], {}, streamed=True)
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("value", [0.1, 6e4, -3e-6])
+def test_a_constant_of_single_precision_has_a_variance_of_exactly_zero(dtype, value, any_blocks):
+    for n in (2, 3, 7, 1000):
+        for x in (np.full((n, 2), value, dtype), np.full((n, 2), value)):
+            assert (cov(x) == 0).all()
+            assert (cov(x, dtype=np.float32) == 0).all()
+
+
+@pytest.mark.parametrize("light", [1e-8, 1e-20])
+@pytest.mark.parametrize("row", [0, 3])
+def test_a_light_outlier_costs_no_digits(rng, light, row):
+    x, a = rng.standard_normal((6, 2)), np.ones(6)
+    x[row], a[row] = [1.1 / np.sqrt(light), 0.7 / np.sqrt(light)], light
+    got = Moments(frozen(x), frozen(a)).scatter
+    want = a.sum() * exact_cov(x, ddof=0, aweights=a)
+    assert_within(got, want, scatter_bound(x, {"aweights": a}))
+
+
+@pytest.mark.parametrize("dtype", [*REAL, np.bool_, np.longdouble, *COMPLEX, np.clongdouble])
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 5), (5, 3), (1, 1), (1,), ()])
+@pytest.mark.parametrize("rowvar", [False, True])
+def test_up_to_two_dimensions_cov_has_the_shape_dtype_and_numbers_of_numpy(rng, shape, dtype, rowvar):
+    x = frozen(np.asarray(10 * rng.random(shape)).astype(dtype))
+    if shape == (1, 5) and not rowvar and not NUMPY_2_2:
+        want = quietly(np.cov, x.T)  # NumPy >= 2.2 reads one row as one sample
+    else:
+        want = quietly(np.cov, x, rowvar=rowvar)
+    got = quietly(cov, x, rowvar=rowvar)
+    assert got.dtype == want.dtype
+    assert_within(got, want, 1e4 * EPS)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("rowvar", [False, True])
+def test_empty_data_gives_what_numpy_gives(shape, rowvar):
+    x = np.zeros(shape)
+    want = quietly(np.cov, x.T if x.ndim == 2 and not rowvar else x)
+    got = quietly(cov, x, rowvar=rowvar)
+    assert got.shape == want.shape
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+@pytest.mark.parametrize("given_dtype", [np.float16, np.float32, np.int16])
+def test_dtype_is_that_of_the_result(rng, dtype, given_dtype):
+    x = frozen(rng.integers(-8, 9, (2, 7, 3)), given_dtype)
+    got = cov(x, dtype=dtype)
+    eps = float(np.finfo(dtype).eps)
+    assert got.dtype == dtype
+    assert_within(
+        got.astype(float),
+        numpy_cov(x.astype(float)),
+        gap(x.astype(float), dtype=dtype if eps > EPS else float),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_results_may_be_asked_for(rng, dtype):
+    x = frozen(rng.standard_normal((5, 3)))
+    assert cov(x, dtype=dtype).dtype == dtype
+    assert_within(cov(x, dtype=dtype), cov(x), gap(x, dtype=dtype))
+
+
+def test_half_precision_is_rounded_once(rng, any_blocks):
+    x = frozen(rng.integers(-8, 9, (2000, 2)), np.float16)
+    assert_within(cov(x, dtype=np.float16), cov(x), 0.51 * np.finfo(np.float16).eps * np.abs(cov(x)) * 2)
+
+
+def test_longdouble_keeps_its_digits(rng):
+    x = rng.standard_normal((6, 2)).astype(np.longdouble)
+    far = frozen(x + np.longdouble(2) ** 40)
+    np.testing.assert_allclose(cov(far), cov(far - far[0]), rtol=1e-14, atol=0)
+    assert cov(far).dtype == np.longdouble
+
+
+@given(x=samples([()], n=(2, 6), dtypes=COMPLEX))
+def test_complex_covariances_conjugate_the_second_factor(x):
+    z = x.astype(np.complex128) - x.astype(np.complex128).mean(axis=0)
+    want = np.array(
+        [[(z[:, i] * z[:, j].conj()).sum() for j in range(x.shape[1])] for i in range(x.shape[1])]
+    )
+    assert_within(np.atleast_2d(cov(x)), want / (len(x) - 1), gap(x))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# warnings, and what they warn of
+
+
+def warned(function, *args, **kwargs):
+    """Return the result and the messages of the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(*args, **kwargs)
+    assert all(issubclass(w.category, RuntimeWarning) for w in caught)
+    return result, [str(w.message) for w in caught]
+
+
+@pytest.mark.parametrize("ddof", [4, 5, 7])
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_no_degrees_of_freedom_give_what_numpy_gives_and_warn(n, ddof):
+    x = frozen(np.array([[1.0, 2, 5], [3, 1, 5], [0, 0, 5], [4, 9, 5], [2, 1, 5]])[:n])
+    got, said = warned(cov, x, ddof=ddof)
+    want, numpy_said = warned(numpy_cov, x, ddof=ddof)
+    np.testing.assert_array_equal(got, want)
+    first = "Degrees of freedom <= 0 for slice"
+    assert (first in said) == (first in numpy_said) == (n <= ddof)
+
+
+def test_one_sample_is_nan_and_warns_as_numpy_does():
+    got, said = warned(cov, [[1.0, 2.0]])
+    assert np.isnan(got).all()
+    assert got.shape == (2, 2)
+    assert "Degrees of freedom <= 0 for slice" in said
+
+
+def test_one_sample_with_ddof_zero_has_covariance_zero_without_a_warning():
+    got, said = warned(cov, frozen(np.ones((3, 1, 2))), bias=True)
+    assert (got == 0).all()
+    assert not said
+
+
+def test_only_the_item_without_degrees_of_freedom_is_nan(rng):
+    x, a = frozen(rng.standard_normal((2, 4, 3))), frozen([[0.0, 0, 1, 0], [1, 1, 1, 1]])
+    with pytest.warns(RuntimeWarning, match="Degrees of freedom"):
+        got = quietly_numbers(cov, x, aweights=a)
+    assert np.isnan(got[0]).all()
+    assert_within(got[1], cov(x[1]), gap(x[1]))
+
+
+def quietly_numbers(function, *args, **kwargs):
+    """Call with the warnings of floating point off, those of Python on."""
+    with np.errstate(all="ignore"):
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("function", [lambda x: cov(x), lambda x: Moments(x).cov()], ids=["cov", "Moments"])
+def test_the_warning_points_at_the_caller(function):
+    with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="Degrees of freedom") as caught:
+        function([[1.0, 2.0]])
+    assert [w.filename for w in caught] == [__file__]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_inf_spread_to_their_row_and_column_only(rng, bad):
+    x = rng.standard_normal((2, 5, 4))
+    x[1, 2, 3] = bad
+    got, want = quietly(cov, frozen(x)), quietly(numpy_cov, x)
+    assert_within(got, want, np.where(np.isfinite(want), gap(np.nan_to_num(x, posinf=0)), 0))
+    assert np.isnan(got).sum() == 7
+
+
+@pytest.mark.parametrize("size", [1, 4 << 20])
+def test_nan_spreads_in_weighted_data_too(rng, size):
+    x = rng.standard_normal((5, 3))
+    x[2, 1] = np.nan
+    with blocks_of(size):
+        got = quietly(cov, frozen(x), aweights=np.arange(1.0, 6))
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(quietly(numpy_cov, x, aweights=np.arange(1.0, 6))))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# stacks, layouts, blocks
+
+
+def test_a_single_variable_is_zero_dimensional_but_a_stack_keeps_its_axes(rng):
+    x = frozen(rng.standard_normal((2, 5, 1)))
+    assert cov(x[0, :, 0]).shape == cov(x[0]).shape == ()
+    assert cov(x).shape == (2, 1, 1)
+    assert cov(x[:1]).shape == (1, 1, 1)
+    assert cov(rng.standard_normal((1, 5, 3))).shape == (1, 3, 3)
+
+
+@given(x=samples([(3,), (2, 3), (2, 1, 2)], dtypes=[np.float64, np.float32, np.complex128]), size=block_sizes)
+def test_an_item_of_the_result_is_the_result_of_the_item(x, size):
+    with blocks_of(size):
+        whole = cov(x, ddof=0)
+    for i in np.ndindex(x.shape[:-2]):
+        assert_within(whole[i], np.atleast_2d(cov(x[i], ddof=0)), gap(x[i], ddof=0))
+
+
+@given(x=samples([(3,), (2, 3)], n=(2, 9)), seed=seeds, kind=st.sampled_from(KINDS))
+def test_an_item_does_not_depend_on_its_neighbours_to_the_last_bit(x, seed, kind):
+    w = weights_of(x, kind, seed)
+    other = np.array(x)
+    other[1:] = np.random.default_rng(seed).standard_normal(x[1:].shape)
+    np.testing.assert_array_equal(cov(x, ddof=0, **w)[0], cov(other, ddof=0, **w)[0])
+
+
+def test_an_empty_stack_gives_an_empty_stack():
+    assert cov(np.zeros((0, 5, 3))).shape == (0, 3, 3)
+    assert cov(np.zeros((2, 0, 5, 3))).shape == (2, 0, 3, 3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
+@pytest.mark.parametrize("kind", ["", "af"])
+def test_the_layout_changes_nothing(rng, tmp_path, layout, dtype, kind, any_blocks):
+    x = rng.standard_normal((2, 3, 9, 4)).astype(dtype)
+    w = weights_of(x, kind, 1)
+    same = layouts(x, tmp_path)[layout]
+    assert_within(cov(same, **w), cov(np.array(x), **w), gap(x, **w))
+
+
+def test_axes_that_were_broadcast_are_taken(rng, any_blocks):
+    x = frozen(rng.standard_normal((5, 3)))
+    got = cov(np.broadcast_to(x, (4, 2, 5, 3)))
+    assert got.shape == (4, 2, 3, 3)
+    assert_within(got, np.broadcast_to(cov(x), got.shape), gap(x))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(7, 40, 5), (300, 4), (2, 3, 33, 2)])
+def test_the_size_of_blocks_changes_nothing(rng, shape, kind, any_blocks):
+    x = frozen(rng.standard_normal(shape) + 10)
+    w = weights_of(x, kind, 2, stacked=True)
+    assert_within(cov(x, **w), numpy_cov(x, **w), gap(x, **w))
+
+
+def test_rows_of_zero_weight_may_fill_whole_blocks(rng, any_blocks):
+    x, a = frozen(rng.standard_normal((2, 50, 3))), np.zeros(50)
+    a[30:35] = [1, 2, 3, 4, 5]
+    assert_within(cov(x, aweights=frozen(a)), numpy_cov(x, aweights=a), gap(x, aweights=a))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# laws of weights
+
+
+@given(x=samples(n=(2, 12)), weight=st.sampled_from([1.0, 0.25, 3.0, 1e-3]))
+def test_equal_aweights_change_nothing(x, weight):
+    a = frozen(np.full(x.shape[-2], weight))
+    assert_within(cov(x, aweights=a), cov(x), gap(x, aweights=a))
+
+
+@given(x=samples(n=(2, 12)))
+def test_fweights_of_one_change_nothing(x):
+    assert_within(cov(x, fweights=np.ones(x.shape[-2], int)), cov(x), gap(x))
+
+
+@given(
+    x=samples(n=(3, 12)), seed=seeds, factor=st.sampled_from([1e-300, 1e-160, 1e-46, 0.3, 7.0, 1e160, 1e300])
+)
+def test_scaling_aweights_changes_nothing(x, seed, factor):
+    a = frozen(np.random.default_rng(seed).uniform(0.5, 2, x.shape[-2]))
+    assert_within(cov(x, aweights=factor * a), cov(x, aweights=a), gap(x, aweights=a))
+
+
+def test_scaling_fweights_does_change_the_divisor():
+    x = frozen([[0.0], [2.0]])
+    assert_within(cov(x, fweights=[1, 1]), 2, 8 * EPS)
+    assert_within(cov(x, fweights=[2, 2]), 4 / 3, 8 * EPS)
+
+
+@given(x=samples(n=(3, 12)), seed=seeds)
+def test_a_zero_weight_drops_the_row(x, seed):
+    a = np.random.default_rng(seed).uniform(0.5, 2, x.shape[-2])
+    a[0] = 0
+    got, want = cov(x, aweights=frozen(a)), cov(x[..., 1:, :], aweights=frozen(a[1:]))
+    assert_within(got, want, gap(x[..., 1:, :], aweights=a[1:]))
+
+
+@given(x=samples(n=(2, 8)), seed=seeds, ddof=st.sampled_from([0, 1, 0.5]))
+def test_fweights_repeat_rows(x, seed, ddof):
+    f = frozen(np.random.default_rng(seed).integers(1, 4, x.shape[-2]))
+    want = cov(np.repeat(x, f, axis=-2), ddof=ddof)
+    assert_within(cov(x, ddof=ddof, fweights=f), want, gap(x, ddof=ddof, fweights=f))
+
+
+@given(x=samples([(2,)], n=(2, 8)), seed=seeds)
+def test_fweights_repeat_rows_beside_aweights(x, seed):
+    w = weights_of(x, "af", seed)
+    assume((divisor(x, 1, w) > 1e-3).all())
+    want = cov(np.repeat(x, w["fweights"], axis=-2), aweights=np.repeat(w["aweights"], w["fweights"]))
+    assert_within(cov(x, **w), want, gap(x, **w))
+
+
+def test_whole_floats_are_taken_as_fweights(rng):
+    x = frozen(rng.standard_normal((4, 2)))
+    np.testing.assert_array_equal(cov(x, fweights=[1.0, 2, 0, 3]), cov(x, fweights=[1, 2, 0, 3]))
+
+
+def test_weights_may_differ_along_any_axis_of_the_stack(rng, any_blocks):
+    x = frozen(rng.standard_normal((2, 3, 6, 2)))
+    for shape in [(6,), (3, 6), (2, 1, 6), (1, 1, 6), (2, 3, 6)]:
+        w = {"aweights": frozen(rng.uniform(0.5, 2, shape)), "fweights": frozen(rng.integers(1, 4, shape))}
+        assert_within(cov(x, **w), numpy_cov(x, **w), gap(x, **w))
+
+
+def test_the_two_kinds_of_weights_may_differ_in_shape(rng):
+    x = frozen(rng.standard_normal((2, 3, 6, 2)))
+    w = {"aweights": frozen(rng.uniform(0.5, 2, (3, 6))), "fweights": frozen(rng.integers(1, 4, (2, 1, 6)))}
+    assert_within(cov(x, **w), numpy_cov(x, **w), gap(x, **w))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# laws of the data
+
+
+@given(x=samples(n=(2, 12), dtypes=[np.float64, np.complex128]), shift=st.sampled_from([1.0, -1000.0]))
+def test_shifting_the_data_changes_nothing(x, shift):
+    moved = x + shift * np.abs(x).max()
+    assert_within(cov(moved), cov(x), gap(moved))
+
+
+@given(x=samples(n=(2, 12), c=(2, 6)), seed=seeds)
+def test_mapping_the_data_by_a_maps_the_covariance_to_a_s_at(x, seed):
+    a = np.random.default_rng(seed).integers(-4, 5, (3, x.shape[-1])).astype(float)
+    weight = np.abs(a) @ np.sqrt(
+        np.max(np.atleast_2d(gap(x)), axis=(-1, -2), keepdims=True) * np.ones((a.shape[1], 1))
+    )
+    bound = gap(x @ a.T) + weight * weight.swapaxes(-1, -2)
+    assert_within(cov(x @ a.T), a @ np.atleast_2d(cov(x)) @ a.T, bound)
+
+
+@given(x=samples(n=(2, 12)), seed=seeds)
+def test_the_order_of_the_samples_changes_nothing(x, seed):
+    order = np.random.default_rng(seed).permutation(x.shape[-2])
+    assert_within(cov(x[..., order, :]), cov(x), gap(x))
+
+
+@given(x=samples(n=(2, 12)), exponent=st.integers(-20, 20))
+def test_a_unit_that_is_a_power_of_two_changes_no_bit(x, exponent):
+    np.testing.assert_array_equal(cov(x * 2.0**exponent), cov(x) * 4.0**exponent)
+
+
+@pytest.mark.parametrize("c", [1, 5, 16, 33, 100])
+@pytest.mark.parametrize("kind", ["", "af"])
+@pytest.mark.parametrize("factor", [1, 1 + 2j])
+def test_covariances_are_symmetric_to_the_last_bit(rng, c, kind, factor, any_blocks):
+    x = frozen(rng.standard_normal((2, 40, c)) + factor * rng.standard_normal((2, 40, c)) + 3)
+    s = cov(x, **weights_of(x, kind, 3))
+    assert (s == s.conj().swapaxes(-1, -2)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_variances_of_complex_data_are_real(rng, dtype):
+    x = frozen(rng.standard_normal((7, 40)) + 1j * rng.standard_normal((7, 40)), dtype)
+    assert (np.diagonal(cov(x, aweights=np.arange(1, 8), dtype=dtype)).imag == 0).all()
+
+
+@pytest.mark.parametrize("value", [0.1, 1e9 + 0.1, -1e-30])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_constant_feature_has_a_variance_of_exactly_zero(rng, value, kind, any_blocks):
+    x = rng.standard_normal((2, 50, 3))
+    x[..., 1] = value
+    s = cov(frozen(x), **weights_of(x, kind, 4))
+    assert (s[:, 1, :] == 0).all()
+    assert (s[:, [0, 2], [0, 2]] > 0).all()

@@ -1,0 +1,456 @@
+"""Laws of `pinv` and `mahalanobis`."""
+
+import numpy as np
+import pytest
+import scipy.spatial.distance
+from common import (
+    EPS,
+    LAYOUTS,
+    SINGLE,
+    assert_within,
+    block_sizes,
+    blocks_of,
+    covariances,
+    distance_bound,
+    frozen,
+    inverse_bound,
+    layouts,
+    pinvh,
+    seeds,
+    spectrum,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvgauss import MultiVariateGaussian, cov, mahalanobis, pinv
+
+SIZES = [1, 2, 3, 8, 12, 13, 25, 40, 64, 100, 131]
+conditions = st.sampled_from([1.0, 1e3, 1e6])
+scales = st.sampled_from([1e-12, 1e-6, 1.0, 1e6, 1e12])
+
+
+@st.composite
+def mixed(draw, c=(1, 16)):
+    """Draw a stack of full, deficient and zero matrices of one size and scale, and their ranks."""
+    c, rng = draw(st.integers(*c)), np.random.default_rng(draw(seeds))
+    ranks = draw(st.lists(st.integers(0, c), min_size=1, max_size=5))
+    s = np.array([covariances(rng, (), c, r, draw(conditions)) for r in ranks])
+    return frozen(s * draw(scales)), np.array(ranks)
+
+
+def distance(x, mean, inverse):
+    """Return the root of the quadratic form for each vector of ``(M, C)``."""
+    z = np.asarray(x, float) - mean
+    return np.sqrt(np.maximum(np.einsum("mi,ij,mj->m", z, inverse, z), 0))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# pinv
+
+
+@given(mixed(), block_sizes)
+def test_pinv_is_a_loop_of_scipys_pinvh(stack, size):
+    s, ranks = stack
+    with blocks_of(size):
+        got, rank = pinv(s, 1e-9, return_rank=True)
+    want, want_rank = pinvh(s, 1e-9)
+    np.testing.assert_array_equal(rank, want_rank)
+    np.testing.assert_array_equal(rank, ranks)
+    assert_within(got, want, inverse_bound(s))
+
+
+@given(mixed())
+def test_the_four_identities_of_moore_and_penrose_hold(stack):
+    s, _ = stack
+    p = pinv(s, 1e-9)
+    top, low = spectrum(s)
+    bound = (32 * s.shape[-1] * EPS * np.where(low > 0, top / low, 1))[:, None, None]
+    assert_within(s @ p @ s, s, bound * top[:, None, None])
+    assert_within(p @ s @ p, p, bound / low[:, None, None])
+    assert_within(s @ p, (s @ p).swapaxes(-1, -2), bound)
+    assert_within(p @ s, (p @ s).swapaxes(-1, -2), bound)
+
+
+@pytest.mark.parametrize("c", [3, 14, 60])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_layout_of_singular_matrices_changes_nothing(rng, c, dtype, any_blocks):
+    x = rng.standard_normal((3, c // 2, c))
+    s = frozen(x.swapaxes(1, 2) @ x, dtype)
+    for turned in (s.swapaxes(1, 2), np.asfortranarray(s), s[:, ::-1, ::-1][:, ::-1, ::-1]):
+        got, rank = pinv(turned, return_rank=True)
+        assert (rank == c // 2).all()
+        assert (got == pinv(s)).all()
+    assert (pinv(np.zeros((2, c, c), dtype).swapaxes(1, 2)) == 0).all()
+
+
+@pytest.mark.parametrize("c", SIZES)
+def test_the_inverse_of_a_full_matrix_is_its_inverse(rng, c, any_blocks):
+    s = covariances(rng, (3,), c)
+    got, rank = pinv(s, return_rank=True)
+    assert (rank == c).all()
+    assert_within(got, np.linalg.inv(s), inverse_bound(s))
+
+
+@pytest.mark.parametrize("c", SIZES)
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_covariances_of_few_samples_have_rank_n_minus_one(rng, n, c):
+    x = rng.standard_normal((4, n, c)) * [[[1e-3]], [[1]], [[1e3]], [[1]]]
+    s = frozen(np.reshape(cov(x), (4, c, c)))
+    got, rank = pinv(s, return_rank=True)
+    assert (rank == min(n - 1, c)).all()
+    assert_within(got, pinvh(s)[0], inverse_bound(s))
+
+
+@given(mixed())
+def test_pseudo_inverses_are_symmetric_to_the_last_bit(stack):
+    p = pinv(stack[0])
+    assert (p == p.swapaxes(-1, -2)).all()
+
+
+@given(mixed(), st.sampled_from([0.0, 1e-3, 0.5]))
+def test_an_item_of_the_inverse_is_the_inverse_of_the_item(stack, rtol):
+    s, _ = stack
+    whole, rank = pinv(s, rtol, return_rank=True)
+    for i in range(len(s)):
+        one, one_rank = pinv(s[i], rtol, return_rank=True)
+        np.testing.assert_array_equal(whole[i], one)
+        assert rank[i] == one_rank
+
+
+@given(mixed(c=(2, 16)), mixed(c=(2, 16)))
+def test_a_matrix_does_not_depend_on_its_neighbours(first, second):
+    c = min(first[0].shape[-1], second[0].shape[-1])
+    a, b = first[0][:, :c, :c], second[0][:, :c, :c]
+    np.testing.assert_array_equal(pinv(np.concatenate([a, b]))[: len(a)], pinv(a))
+
+
+@given(mixed(), st.integers(-30, 30))
+def test_a_unit_that_is_a_power_of_two_changes_no_bit_of_the_inverse(stack, exponent):
+    s, _ = stack
+    got, rank = pinv(s * 4.0**exponent, return_rank=True)
+    want, want_rank = pinv(s, return_rank=True)
+    np.testing.assert_array_equal(rank, want_rank)
+    np.testing.assert_array_equal(got, want * 4.0**-exponent)
+
+
+@pytest.mark.parametrize("scale", [2.0**-1000, 2.0**-660, 2.0**-520, 2.0**500, 2.0**660, 2.0**1000])
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_ranks_hold_at_the_ends_of_the_range_of_doubles(rng, scale, rank):
+    s = np.array([covariances(rng, (), 6, rank, 10) for _ in range(50)])
+    got, ranks = pinv(s * scale, return_rank=True)
+    assert (ranks == rank).all()
+    assert_within(got * scale, pinvh(s)[0], inverse_bound(s))
+
+
+@pytest.mark.parametrize("c", [2, 3, 12, 13, 14, 40])
+@pytest.mark.parametrize("cut", [1e-2, 1e-6, 1e-12])
+def test_eigenvalues_at_the_cut_off_are_dropped_and_above_it_kept(c, cut):
+    values = np.ones((3, c))
+    values[:, c // 2] = [np.nextafter(cut, 0), cut, np.nextafter(cut, 1)]
+    s = frozen(values[:, :, None] * np.eye(c))
+    got, rank = pinv(s, cut, return_rank=True)
+    assert rank.tolist() == [c - 1, c - 1, c]
+    kept = np.where(np.arange(c) == c // 2, [[0], [0], [1]], 1)
+    assert_within(np.diagonal(got, axis1=1, axis2=2), kept / values, 8 * EPS / values)
+
+
+@pytest.mark.parametrize("c", [2, 5, 13, 14, 40])
+def test_the_default_cut_off_is_c_times_epsilon(c):
+    values = np.ones((2, c))
+    values[:, 0] = [0.99 * c * EPS, 1.01 * c * EPS]
+    s = values[:, :, None] * np.eye(c)
+    assert pinv(s, return_rank=True)[1].tolist() == [c - 1, c]
+    eps = np.finfo(np.float32).eps
+    values[:, 0] = [0.99 * c * eps, 1.01 * c * eps]
+    s = (values[:, :, None] * np.eye(c)).astype(np.float32)
+    assert pinv(s, return_rank=True)[1].tolist() == [c - 1, c]
+    assert pinv(s.astype(float), return_rank=True)[1].tolist() == [c, c]
+
+
+@given(seeds, st.integers(2, 30), st.floats(-12, -4))
+def test_cholesky_factors_and_eigenvalues_decide_alike(seed, c, exponent):
+    """Around the cut-off, where a factor proves nothing, the eigenvalues decide."""
+    rng, cut = np.random.default_rng(seed), 10.0**exponent
+    values = np.ones((8, c))
+    values[:, 0] = cut * np.array([0.01, 0.2, 0.9, 1.1, 2, 5, 20, 1000])
+    q = np.linalg.qr(rng.standard_normal((8, c, c)))[0]
+    s = (q * values[:, None, :]) @ q.swapaxes(1, 2)
+    rank = pinv((s + s.swapaxes(1, 2)) / 2, cut, return_rank=True)[1]
+    assert rank.tolist() == [c - 1] * 3 + [c] * 5
+
+
+def test_cut_offs_may_differ_in_the_stack():
+    s = frozen(np.broadcast_to(np.diag([1.0, 0.1, 0.01]), (2, 3, 3, 3)))
+    rank = pinv(s, [[0.001], [0.05]], return_rank=True)[1]
+    assert rank.tolist() == [[3] * 3, [2] * 3]
+    assert pinv(s, [0.5, 0.05, 0], return_rank=True)[1].tolist() == [[1, 2, 3]] * 2
+
+
+def test_a_cut_off_of_zero_keeps_every_positive_eigenvalue():
+    assert pinv(np.diag([1.0, 1e-14, 0]), 0, return_rank=True)[1] == 2
+
+
+def test_a_cut_off_of_one_drops_everything():
+    p, rank = pinv(np.diag([1.0, 0.5]), 1, return_rank=True)
+    assert rank == 0
+    assert (p == 0).all()
+
+
+def test_data_in_single_precision_has_the_cut_off_of_single_precision(rng):
+    x = rng.standard_normal((20, 10, 30)).astype(np.float32)
+    s = np.array([np.cov(item.T) for item in x.astype(float)]).astype(np.float32)
+    got, rank = pinv(frozen(s), return_rank=True)
+    assert got.dtype == np.float32
+    assert (rank == 9).all()
+    assert np.linalg.norm(got, 2, axis=(1, 2)).max() < 10
+    assert_within(got, pinvh(s, 30 * SINGLE)[0], inverse_bound(s.astype(float), stored=2.0**-23) + 1e-6)
+
+
+@pytest.mark.parametrize("c", [2, 30])
+def test_half_precision_has_the_cut_off_of_single_precision(c):
+    s = np.eye(c, dtype=np.float16)
+    s[0, 0] = 2 * c * SINGLE
+    got, rank = pinv(frozen(s), return_rank=True)
+    assert rank == c
+    assert got.dtype == np.float32
+    s[0, 0] = 0.25 * c * SINGLE
+    assert pinv(s, return_rank=True)[1] == c - 1
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.bool_, np.dtype(">f8"), np.longdouble])
+def test_inverses_of_other_numbers_are_double(dtype):
+    got = pinv(np.eye(3).astype(dtype))
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, np.eye(3))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.longdouble])
+def test_what_is_factored_in_double_has_the_cut_off_of_double(rng, dtype):
+    x = rng.standard_normal((30, 4, 12))
+    s = np.array([np.cov(item.T) for item in x])
+    got, rank = pinv(frozen(s, dtype), return_rank=True)
+    assert (rank == 3).all()
+    assert_within(got, pinvh(s)[0], inverse_bound(s))
+
+
+@pytest.mark.parametrize(("c", "low"), [(1, 1.0), (5, 1e-9), (40, 1e-8), (40, 2e-12)])
+def test_what_is_proven_to_be_of_full_rank_needs_no_eigenvalues(rng, c, low, monkeypatch):
+    q, values = np.linalg.qr(rng.standard_normal((3, c, c)))[0], np.full(c, low)
+    values[0] = 1
+    s = (q * values) @ q.swapaxes(1, 2)
+    s = (s + s.swapaxes(1, 2)) / 2
+    monkeypatch.delattr("numpy.linalg.eigh")
+    assert pinv(s, return_rank=True)[1].tolist() == [c] * 3
+
+
+def test_negative_rounding_is_dropped_not_inverted():
+    s = frozen(np.diag([1.0, 1e-3, -1e-12]))
+    p, rank = pinv(s, return_rank=True)
+    assert rank == 2
+    assert_within(p, np.diag([1, 1e3, 0]), 1e3 * 8 * EPS)
+
+
+def test_little_asymmetry_is_rounding_and_is_taken_in_the_middle():
+    s = frozen([[1.0, 0.5 + 1e-9], [0.5 - 1e-9, 1.0]])
+    assert_within(pinv(s), np.linalg.inv([[1, 0.5], [0.5, 1]]), 32 * EPS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_layout_of_covariances_changes_nothing(rng, tmp_path, layout, any_blocks):
+    s = covariances(rng, (2, 3), 5)
+    np.testing.assert_array_equal(pinv(layouts(s, tmp_path)[layout]), pinv(s))
+
+
+@pytest.mark.parametrize("stack", [(), (1,), (0,), (2, 0), (2, 3), (1, 1, 1)])
+def test_the_inverse_has_the_shape_of_the_stack(rng, stack):
+    p, rank = pinv(covariances(rng, stack, 3), return_rank=True)
+    assert p.shape == (*stack, 3, 3)
+    assert rank.shape == stack
+    assert rank.dtype.kind == "i"
+
+
+def test_one_deficient_matrix_never_spoils_its_neighbours(rng, any_blocks):
+    s = np.array(covariances(rng, (9,), 6))
+    want = pinv(s)
+    s[4] = 0
+    s[7, 0, :] = s[7, :, 0] = 0
+    got, rank = pinv(frozen(s), return_rank=True)
+    same = [0, 1, 2, 3, 5, 6, 8]
+    np.testing.assert_array_equal(got[same], want[same])
+    assert rank.tolist() == [6, 6, 6, 6, 0, 6, 6, 5, 6]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# mahalanobis
+
+
+@st.composite
+def problems(draw, c=(1, 8), m=(1, 6), full=False):
+    """Draw samples (3, M, C), means (3, C), covariances of any rank and their inverses."""
+    c, m, rng = draw(st.integers(*c)), draw(st.integers(*m)), np.random.default_rng(draw(seeds))
+    rank = c if full else draw(st.integers(1, c))
+    scale, offset = draw(st.sampled_from([1e-6, 1.0, 1e6])), draw(st.sampled_from([0, 1000]))
+    s = covariances(rng, (3,), c, rank, draw(conditions)) * scale**2
+    mean = scale * (rng.standard_normal((3, c)) + offset)
+    x = mean[:, None] + scale * rng.standard_normal((3, m, c))
+    return frozen(x), frozen(mean), frozen(s)
+
+
+def bound_of(x, s, d):
+    """Return the bound for distances of `x` from Gaussians of covariance `s`."""
+    return (
+        distance_bound(s, d, np.abs(x).max())
+        + 16 * EPS * np.abs(x).max() * np.sqrt(s.shape[-1] / spectrum(s)[1])[..., None]
+    )
+
+
+@given(problems(), block_sizes)
+def test_mahalanobis_is_the_root_of_the_quadratic_form(problem, size):
+    x, mean, s = problem
+    p = pinv(s)
+    with blocks_of(size):
+        got = mahalanobis(x, mean, p)
+    want = np.array([distance(x[i], mean[i], p[i]) for i in range(3)])
+    # the quadratic form itself loses half of the digits of what is not in the range of P
+    noise = np.sqrt(64 * s.shape[-1] * EPS * ((x - mean[:, None]) ** 2).sum(-1) / spectrum(s)[1][:, None])
+    assert_within(got, want, bound_of(x, s, want) + np.where(want < noise, noise, noise**2 / want))
+
+
+@given(problems(full=True))
+def test_mahalanobis_is_scipys(problem):
+    x, mean, s = problem
+    p = pinv(s)
+    want = [[scipy.spatial.distance.mahalanobis(v, mean[i], p[i]) for v in x[i]] for i in range(3)]
+    assert_within(mahalanobis(x, mean, p), want, bound_of(x, s, np.array(want)))
+
+
+@given(problems())
+def test_distances_are_never_negative_and_squares_are_squares(problem):
+    x, mean, s = problem
+    squared, root = (mahalanobis(x, mean, pinv(s), squared=flag) for flag in (True, False))
+    assert (squared >= 0).all()
+    np.testing.assert_array_equal(np.sqrt(squared), root)
+
+
+@given(problems())
+def test_the_distance_of_the_mean_is_zero(problem):
+    _, mean, s = problem
+    assert (mahalanobis(mean[:, None], mean, pinv(s)) == 0).all()
+
+
+@given(problems())
+def test_the_distance_for_the_identity_is_euclidean(problem):
+    x, mean, s = problem
+    z = x - mean[:, None]
+    want = np.sqrt((z**2).sum(axis=-1))
+    assert_within(mahalanobis(x, mean, np.eye(s.shape[-1])), want, 8 * s.shape[-1] * EPS * want)
+
+
+@given(problems(full=True), seeds)
+def test_distances_are_affine_invariant(problem, seed):
+    x, mean, s = problem
+    rng, c = np.random.default_rng(seed), s.shape[-1]
+    a = np.linalg.qr(rng.standard_normal((c, c)))[0] * rng.uniform(0.5, 2, c)
+    b = np.abs(x).max() * rng.standard_normal(c)
+    t = a @ s @ a.T
+    want = mahalanobis(x, mean, pinv(s))
+    got = mahalanobis(x @ a.T + b, mean @ a.T + b, pinv((t + t.swapaxes(-1, -2)) / 2))
+    far = 8 * c * (np.abs(x).max() + np.abs(b).max())
+    assert_within(got, want, 4 * distance_bound(s, want, far) + 4 * distance_bound(t, want, far))
+
+
+@given(problems())
+def test_an_item_of_the_distances_is_the_distance_of_the_item(problem):
+    x, mean, s = problem
+    p = pinv(s)
+    whole = mahalanobis(x, mean, p)
+    for i in range(3):
+        assert_within(whole[i], mahalanobis(x[i], mean[i], p[i]), bound_of(x, s, whole)[i])
+
+
+@given(problems(), problems())
+def test_a_distance_does_not_depend_on_its_neighbours(problem, other):
+    x, mean, s = problem
+    p, c = pinv(s), min(s.shape[-1], other[2].shape[-1])
+    q = np.concatenate([p[:, :c, :c], pinv(other[2][:, :c, :c])])
+    x, mean = np.concatenate([x[..., :c]] * 2), np.concatenate([mean[:, :c]] * 2)
+    np.testing.assert_array_equal(mahalanobis(x, mean, q)[:3], mahalanobis(x[:3], mean[:3], q[:3]))
+
+
+def test_one_vector_has_one_distance():
+    assert mahalanobis([3.0, 4.0], [0.0, 0.0], np.eye(2)).shape == ()
+    assert mahalanobis([3.0, 4.0], [0.0, 0.0], np.eye(2)) == 5
+    assert mahalanobis([3.0, 4.0], [0.0, 0.0], np.diag([4.0, 1.0]), squared=True) == 52
+
+
+def test_one_vector_has_a_distance_from_each_of_a_stack(rng):
+    mean = rng.standard_normal((2, 3))
+    got = mahalanobis(np.zeros(3), mean, np.eye(3))
+    assert_within(got, np.linalg.norm(mean, axis=1), 8 * EPS * np.linalg.norm(mean, axis=1))
+
+
+def test_the_stacks_of_all_three_broadcast(rng, any_blocks):
+    x, mean = frozen(rng.standard_normal((4, 1, 5, 3))), frozen(rng.standard_normal((2, 3)))
+    p = covariances(rng, (4, 1), 3)
+    got = mahalanobis(x, mean, p)
+    want = [[distance(x[i, 0], mean[j], p[i, 0]) for j in range(2)] for i in range(4)]
+    assert_within(got, np.array(want), 64 * EPS * (1 + np.array(want)))
+
+
+def test_a_direction_of_negative_rounding_is_ignored():
+    assert mahalanobis([3.0, 1e6], [0.0, 0.0], np.diag([1.0, -1e-12])) == 3
+
+
+def test_a_direction_without_weight_is_ignored():
+    assert mahalanobis([[3.0, 1e6], [0.0, -1e6]], [0.0, 0.0], np.diag([1.0, 0.0])).tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "want"),
+    [("fff", "f"), ("eee", "f"), ("dff", "d"), ("fdf", "d"), ("ffd", "d"), ("ddd", "d"), ("lfe", "d")],
+)
+def test_distances_have_the_precision_of_their_arguments(dtypes, want):
+    x, mean, p = (a.astype(t) for a, t in zip([np.eye(3), np.ones(3), np.eye(3)], dtypes, strict=True))
+    assert mahalanobis(x, mean, p).dtype == np.dtype(want)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "turned",
+    [
+        np.asfortranarray,
+        lambda p: np.moveaxis(np.moveaxis(p, 0, -1).copy(), -1, 0),
+        lambda p: np.moveaxis(np.moveaxis(p, 0, 1).copy(), 1, 0),
+        lambda p: np.broadcast_to(p[0], p.shape),
+    ],
+)
+def test_stacks_of_inverses_in_any_order_of_axes_give_the_same(rng, turned, dtype):
+    p = turned(covariances(rng, (3,), 4, 4, 10.0).astype(dtype))
+    x, mean = frozen(rng.standard_normal((3, 5, 4))), frozen(rng.standard_normal((3, 4)))
+    want = mahalanobis(x, mean, np.array(p, order="C"))
+    np.testing.assert_array_equal(mahalanobis(x, mean, p), want)
+    for a in (p, np.array(p, order="C")):
+        model = MultiVariateGaussian.from_parameters(mean.T, a)
+        np.testing.assert_allclose(model.mahalanobis(x.transpose(1, 2, 0)), want.T, rtol=2e-3)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_layout_of_samples_and_inverses_changes_nothing(rng, tmp_path, layout, any_blocks):
+    x, mean = frozen(rng.standard_normal((2, 7, 5))), frozen(rng.standard_normal((2, 5)))
+    p = covariances(rng, (2,), 5)
+    want = mahalanobis(x, mean, p)
+    got = mahalanobis(layouts(x, tmp_path)[layout], layouts(mean)["reversed"], layouts(p)["big-endian"])
+    assert_within(got, want, 64 * EPS * want)
+
+
+def test_inverses_in_single_precision_may_have_its_rounding(rng):
+    p = covariances(rng, (), 6, 3).astype(np.float32)
+    x = rng.standard_normal((4, 6)).astype(np.float32)
+    want = distance(x, np.zeros(6), p.astype(float)) ** 2
+    got = mahalanobis(x, np.zeros(6, np.float32), p, squared=True)
+    assert_within(got, want, 6 * np.finfo(np.float32).eps * (x.astype(float) ** 2).sum(axis=1))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 4, 3)])
+def test_no_samples_have_no_distances(shape):
+    assert mahalanobis(np.zeros(shape), np.zeros(3), np.eye(3)).shape == shape[:-1]
