@@ -825,6 +825,7 @@ def test_the_howto_runs_as_it_stands(monkeypatch, capsys):
     assert printed.count("True\n") >= 2
 
 
+@pytest.mark.slow
 def test_the_page_on_scale_counts_bytes_and_tasks_as_they_are(rng):
     pytest.importorskip("distributed")
     pytest.importorskip("zarr")
