@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _blocks, _checks, _fitting, _html, _names
+from mvgauss import _blas, _blocks, _checks, _fitting, _html, _names
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
@@ -216,10 +217,12 @@ class Parameters:
         """Return how blocks are walked."""
         return Walk(self.n_jobs, task if _checks.flag("progress", self.progress) else None)
 
-    def _training(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def _training(self) -> Iterator[None]:
         """Let one thread at a time change this model."""
         lock: Lock = vars(self).setdefault("_lock", Lock())
-        return lock.free()
+        with lock.free(), _blas.short_turns():
+            yield
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what copies have, of which each gets a lock of its own."""

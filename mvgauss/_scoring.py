@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks, _distributions
+from mvgauss import _blas, _checks, _distributions
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._factor import Factor
@@ -214,11 +214,12 @@ class Scoring(Parameters):
 
     def _score(self, task: str, embedding: ArrayLike, kernel: Kernel) -> Array:
         """Return one number for each patch of each image."""
-        fitted = self._model()
-        x = self._embedding(embedding, fitted)
-        result = np.empty((x.n_samples, *x.grid), fitted.dtype)
-        fitted.factors(self._walk(task))
-        self._score_into(result, x, fitted, task, kernel)
+        with _blas.short_turns():
+            fitted = self._model()
+            x = self._embedding(embedding, fitted)
+            result = np.empty((x.n_samples, *x.grid), fitted.dtype)
+            fitted.factors(self._walk(task))
+            self._score_into(result, x, fitted, task, kernel)
         return result
 
     def _score_into(self, result: Array, x: Embedding, fitted: Fitted, task: str, kernel: Kernel) -> None:
