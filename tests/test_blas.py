@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from mvgauss import _blas
+from mvgauss import MultiVariateGaussian, _blas
 
 SECONDS = 60
 LIBRARIES = ThreadpoolController().select(user_api="blas")
@@ -60,6 +61,25 @@ def test_short_turns_leave_blas_its_threads():
     with _blas.short_turns():
         assert counts() == before
         assert sys.getswitchinterval() <= 1e-4
+
+
+def test_turns_are_short_from_the_beginning_of_a_call_to_its_end():
+    """Between the walks of its blocks a call lets go of the interpreter too."""
+    seen = []
+
+    class Watched:
+        shape, dtype = (9, 2, 3), np.dtype(float)
+
+        def __getitem__(self, key):
+            seen.append(sys.getswitchinterval())
+            return np.arange(54.0).reshape(self.shape)[key]
+
+    model = MultiVariateGaussian()
+    for call in (model.fit, model.calibrate, model.partial_fit, model.mahalanobis, model.p_value):
+        begun = len(seen)
+        call(Watched())
+        assert len(seen) > begun, call
+    assert max(seen) <= 1e-4
 
 
 def test_overlapping_holders_in_any_order_share_one_limit():
