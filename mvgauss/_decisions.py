@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -117,7 +117,7 @@ class Decisions(Scoring):
         """Limit of `predict`: that of `threshold`, one that was assigned, or else the default.
 
         The default is the distance that some patch of a good image exceeds with a probability of about
-        1 %, by Bonferroni over the patches, if embeddings are Gaussian: by the exact law where there is
+        5 %, by Bonferroni over the patches, if embeddings are Gaussian: by the exact law where there is
         one, or else by an approximate one that the moments give. Of parameters alone
         (`from_parameters`), and of no more samples than features without ridge and shrinkage, it is
         that of chi-squared, which can be far off.
@@ -132,8 +132,16 @@ class Decisions(Scoring):
             self._require_fit()
             self._fitted = replace(self._model(), limit=limit)
 
+    @property
+    def offset_(self) -> Any:
+        """Log density at the distance `threshold_`, of the shape of the grid; ``(P,)`` if that is unknown."""
+        fitted, limit = self._model(), self.threshold_
+        factor = fitted.factors(self._walk("factors"))
+        at_limit = _distributions.log_density(np.square(limit), factor.rank, factor.log_pdet)
+        return at_limit if fitted.grid is None else at_limit.reshape(fitted.grid)[()]
+
     def decision_function(self, embedding: ArrayLike) -> Array:
-        """How far the largest distance of each image stays below `threshold_`.
+        r"""How far the log density of each image, at its worst patch, stays above that at the limit.
 
         Parameters
         ----------
@@ -143,7 +151,7 @@ class Decisions(Scoring):
         Returns
         -------
         ndarray, shape (M,)
-            Margins in standard deviations; negative for defective images.
+            Differences of log densities; negative for defective images.
 
         Raises
         ------
@@ -156,6 +164,12 @@ class Decisions(Scoring):
         -----
         DefaultThresholdWarning
             If no limit was set and the distribution of the model is not exact.
+
+        Notes
+        -----
+        :math:`(l^2 - d^2) / 2` with the limit :math:`l`, `threshold_`, and the largest distance :math:`d`:
+        the smallest of `score_samples` - `offset_` over the patches, as scikit-learn's outlier detectors
+        have it; what a singular covariance leaves out does not count.
         """
         self._require_fit()
         fitted = self._model()
@@ -166,7 +180,9 @@ class Decisions(Scoring):
                 DefaultThresholdWarning,
                 stacklevel=_checks.outside(),
             )
-        return np.asarray(self.threshold_ - _largest(self.mahalanobis(embedding)).astype(np.float64))
+        limit, d = self.threshold_, _largest(self.mahalanobis(embedding)).astype(np.float64)
+        with np.errstate(over="ignore"):  # of a limit that nothing reaches
+            return np.asarray((limit - d) * (limit + d) / 2)
 
     def predict(self, embedding: ArrayLike) -> Array:
         """Tell good images from defective ones, as scikit-learn's outlier detectors do.

@@ -12,11 +12,11 @@ from mvgauss._distributions import Shape
 from mvgauss._fitted import Fitted
 from mvgauss._walks import Walk
 
-_RATE = 0.01  #: of good images beyond it
+_RATE = 0.05  #: of good images beyond it
 
 
 def by_default(fitted: Fitted, walk: Walk) -> float:
-    """Return the distance that some patch of a good image exceeds with a probability of about 1 %."""
+    """Return the distance that some patch of a good image exceeds with a probability of about 5 %."""
     if fitted.default_limit is None:
         object.__setattr__(fitted, "default_limit", _of(fitted, walk))
     assert fitted.default_limit is not None

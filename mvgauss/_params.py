@@ -158,7 +158,7 @@ class Parameters:
         from sklearn.utils import InputTags, Tags, TargetTags
 
         return Tags(
-            estimator_type="density_estimator",
+            estimator_type="outlier_detector",
             target_tags=TargetTags(required=False),
             input_tags=InputTags(two_d_array=True, three_d_array=True),
             array_api_support=False,

@@ -133,15 +133,15 @@ def rate(rng, n, c, p, fits, new, root=None, **options):
 @pytest.mark.parametrize("options", [{}, {"reg_covar": 1.0}, {"reg_covar": 0, "shrinkage": "oas"}], ids=str)
 @pytest.mark.parametrize(("n", "c"), [(20, 60), (40, 40), (60, 20), (60, 1)])
 def test_a_good_image_exceeds_the_default_limit_about_as_often_as_said(rng, n, c, options, correlated):
-    """1 %: 100 fits, 10,000 new images; chi-squared is exceeded by 0 to 100 % of them."""
+    """5 %: 100 fits, 10,000 new images; chi-squared is exceeded by 0 to 100 % of them."""
     root = np.diag(np.geomspace(3, 0.1, c)) if correlated else None
-    assert 0.003 < rate(rng, n, c, 1, 100, 100, root, **options) < 0.018
+    assert 0.035 < rate(rng, n, c, 1, 100, 100, root, **options) < 0.085
 
 
 @pytest.mark.parametrize("options", [{}, {"reg_covar": 0, "shrinkage": "oas"}], ids=str)
 def test_with_many_patches_it_is_exceeded_at_most_about_as_often(rng, options):
     """5 fits of 60 images, 1,500 new images of 50 patches."""
-    assert rate(rng, 60, 20, 50, 5, 300, **options) < 0.02
+    assert rate(rng, 60, 20, 50, 5, 300, **options) < 0.07
 
 
 def test_without_a_ridge_the_moments_lead_to_the_exact_law(rng):
@@ -164,7 +164,7 @@ def test_with_a_known_covariance_it_is_the_law_of_a_weighted_sum(rng):
     model = MultiVariateGaussian(reg_covar=1.0).fit(rng.standard_normal((n, c)) * sd)
     weights = sd**2 / (sd**2 + 1)
     drawn = rng.standard_normal((1_000_000, c)) ** 2 @ weights
-    assert model.threshold_**2 == pytest.approx(np.quantile(drawn, 0.99), rel=0.01)
+    assert np.mean(drawn > model.threshold_**2) == pytest.approx(0.05, rel=0.05)
 
 
 @pytest.mark.parametrize("n", [6, 30])
@@ -202,7 +202,7 @@ def test_patches_that_never_change_leave_the_limit_to_the_others(rng):
 
 def test_of_parameters_alone_it_is_that_of_chi_squared():
     model = MultiVariateGaussian.from_parameters(np.zeros((3, 2)), np.stack([np.eye(3)] * 2))
-    assert model.threshold_ == pytest.approx(math.sqrt(stats.chi2.isf(0.005, 3)), rel=1e-4)
+    assert model.threshold_ == pytest.approx(math.sqrt(stats.chi2.isf(0.025, 3)), rel=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_limits_of_the_training_images_are_close(rng):
 def test_decisions_and_margins_agree_and_a_tie_is_good(model, test):
     limit = model.threshold(test, 0.25)
     d = largest(model.mahalanobis(test))
-    np.testing.assert_array_equal(model.decision_function(test), limit - d)
+    np.testing.assert_allclose(model.decision_function(test), (limit**2 - d**2) / 2, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(model.predict(test), np.where(d <= limit, 1, -1))
     assert (d == limit).any()  # the limit is one of them: its image is good
     assert model.predict(test)[d == limit].tolist() == [1]
@@ -150,10 +150,10 @@ def test_a_tie_is_good_in_every_precision(train, test, dtype):
     assert model.predict(test.astype(dtype))[d == limit].tolist() == [1]
 
 
-def test_without_a_limit_one_percent_of_the_exact_law_is_shared_by_the_patches(train):
+def test_without_a_limit_five_percent_of_the_exact_law_are_shared_by_the_patches(train):
     model = MultiVariateGaussian(reg_covar=0).fit(train)
     n, c, patches = 30, 4, 6
-    f = scipy.stats.f.isf(0.01 / patches, c, n - c)
+    f = scipy.stats.f.isf(0.05 / patches, c, n - c)
     assert model.threshold_ == pytest.approx(math.sqrt(f * c * (n + 1) * (n - 1) / (n * (n - c))), rel=1e-9)
     for ddof in (0, 2):
         other = MultiVariateGaussian(reg_covar=0, ddof=ddof).fit(train)
@@ -163,7 +163,7 @@ def test_without_a_limit_one_percent_of_the_exact_law_is_shared_by_the_patches(t
 @pytest.mark.parametrize("reg_covar", [0, 1e-9], ids=["exact", "by moments"])
 def test_the_default_limit_of_one_feature_and_of_constants(rng, reg_covar):
     one = MultiVariateGaussian(reg_covar=reg_covar).fit(rng.standard_normal((12, 1, 2)))
-    want = scipy.stats.f.isf(0.005, 1, 11) * 13 / 12
+    want = scipy.stats.f.isf(0.025, 1, 11) * 13 / 12
     assert one.threshold_ == pytest.approx(math.sqrt(want), rel=0.05 if reg_covar else 1e-9)
     if not reg_covar:  # nothing varies: whatever comes is as near, at 0
         constants = MultiVariateGaussian(reg_covar=0).fit(np.ones((12, 3, 2)))
@@ -181,7 +181,7 @@ def test_the_default_limit_by_the_exact_law_is_that_of_the_highest_rank(rng):
 
 
 def test_of_the_identity_and_of_one_sample_the_default_limit_is_that_of_chi_squared(rng):
-    want = pytest.approx(math.sqrt(scipy.stats.chi2.isf(0.005, 3)))
+    want = pytest.approx(math.sqrt(scipy.stats.chi2.isf(0.025, 3)))
     assert MultiVariateGaussian(3, 2).threshold_ == want
     assert MultiVariateGaussian(ddof=0).fit(rng.standard_normal((1, 3, 2))).threshold_ == want
 
@@ -191,7 +191,7 @@ def test_the_default_limit_is_kept_by_good_images(rng):
     for _ in range(60):
         train, new = rng.standard_normal((20, 3, 5)), rng.standard_normal((200, 3, 5))
         wrong.append((MultiVariateGaussian(reg_covar=0, n_jobs=1).fit(train).predict(new) < 0).mean())
-    assert 0 < np.mean(wrong) < 0.01 + SIGMAS * np.std(wrong) / math.sqrt(60)
+    assert 0.02 < np.mean(wrong) < 0.05 + SIGMAS * np.std(wrong) / math.sqrt(60)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -148,32 +148,46 @@ def test_channels_are_chosen_and_rotated_by_steps_of_scikit_learn(rng):
     assert MultiVariateGaussian().fit(y).mahalanobis(y).shape == (12, 3, 5)
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Estimator MultiVariateGaussian does not inherit from `sklearn.base.BaseEstimator`",
-    "ignore::sklearn.exceptions.SkipTestWarning",
-)
-@pytest.mark.parametrize("options", [{}, {"reg_covar": 0}, {"shrinkage": "oas"}], ids=str)
-def test_check_estimator_passes_with_no_exception(options):
-    from sklearn.utils.estimator_checks import check_estimator
+def test_scikit_learn_takes_it_for_a_detector_of_outliers():
+    from sklearn.base import is_outlier_detector
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    if options.get("shrinkage"):
-        # Python's own checks of weights are for models that take them
-        results = check_estimator(MultiVariateGaussian(**options), on_fail=None)
-        failed = {r["check_name"] for r in results if r["status"] == "failed"}
-        assert all("weight" in name for name in failed)
-        return
-    results = check_estimator(MultiVariateGaussian(**options), on_fail=None)
-    assert not [(r["check_name"], r["exception"]) for r in results if r["status"] == "failed"]
-    # only what needs another package or a variable of the environment is not checked
-    skipped = {r["check_name"] for r in results if r["status"] == "skipped"}
-    needs = {"check_sample_weights_pandas_series", "check_dataframe_column_names_consistency"}
-    assert skipped <= needs | {"check_array_api_input"}
+    assert is_outlier_detector(MultiVariateGaussian())
+    assert is_outlier_detector(make_pipeline(StandardScaler(), MultiVariateGaussian()))
 
 
-def test_scikit_learn_takes_it_for_a_density():
-    from sklearn.utils import get_tags
+@pytest.mark.parametrize("grid", [(), (4,), (2, 3)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 0}, {"shrinkage": "oas"}, {"n_jobs": 1}], ids=str)
+def test_a_margin_is_the_smallest_log_density_less_that_at_the_limit(rng, grid, options):
+    train, new = (frozen(rng.standard_normal((n, 3, *grid))) for n in (30, 9))
+    model = MultiVariateGaussian(**options).fit(train)
+    for limit in (model.threshold_, 2.5):
+        model.threshold_ = limit
+        assert np.shape(model.offset_) == grid
+        margin = (model.score_samples(new) - model.offset_).reshape(9, -1).min(axis=1)
+        np.testing.assert_allclose(model.decision_function(new), margin, rtol=1e-9, atol=1e-12)
+        d = model.mahalanobis(new).reshape(9, -1).max(axis=1)
+        assert (model.decision_function(new) >= 0).tolist() == (d <= limit).tolist()
 
-    assert get_tags(MultiVariateGaussian()).estimator_type == "density_estimator"
+
+def test_parameters_alone_have_log_densities_at_the_limit_too():
+    model = MultiVariateGaussian.from_parameters(np.zeros((2, 3)), np.stack([np.eye(2)] * 3))
+    model.threshold_ = 2.0
+    np.testing.assert_allclose(model.offset_, [-np.log(2 * np.pi) - 2] * 3)
+
+
+def test_a_limit_that_nothing_reaches_flags_nothing(x):
+    model = MultiVariateGaussian().fit(x)
+    model.threshold_ = 1e300
+    assert (model.predict(1e100 * x) == 1).all()
+
+
+def test_columns_of_data_frames_are_checked_as_scikit_learn_checks_its_own():
+    pytest.importorskip("pandas")
+    from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency
+
+    check_dataframe_column_names_consistency("MultiVariateGaussian", MultiVariateGaussian(reg_covar=0))
 
 
 def test_names_and_scores_do_not_import_scikit_learn():
