@@ -21,6 +21,7 @@ from mvgauss._locks import Lock
 from mvgauss._scatter import Sample, Scatter
 from mvgauss._shrinkage import Regularisation
 from mvgauss._walks import FREELY, OutOfRangeError, Walk, least_patches
+from mvgauss._warnings import warn_if_few
 
 T = TypeVar("T", Array, Factor)
 Kernel = Callable[[slice, Factor, Array], Array]
@@ -136,6 +137,8 @@ class Fitted:
             with self._lock.free():
                 if self.factor is None:
                     self.raise_if_too_few()
+                    if self.loo_distances is None:  # which show what few samples do
+                        warn_if_few(self.n_samples, self.n_features, self.regularisation.shrinkage)
                     made = self.moments.empty_factor(self.regularisation.any, self.dtype)
                     self.per_patch(lambda b: self.factored(self.sample(b)), made, walk)
                     object.__setattr__(self, "factor", made)

@@ -12,7 +12,7 @@ from mvgauss import _checks, _fitting, _names
 from mvgauss._fitted import Fitted
 from mvgauss._params import Parameters, not_fitted
 from mvgauss._walks import OutOfRangeError, TooSmallError
-from mvgauss._warnings import FewSamplesWarning, PictureWarning
+from mvgauss._warnings import PictureWarning, warn_if_few
 
 #: The largest weight that is taken: far below where its square leaves the range.
 _HEAVY = 1e100
@@ -51,22 +51,16 @@ class Training(Parameters):
         Warns
         -----
         FewSamplesWarning
-            If there are no more samples than features, and no shrinkage.
+            If there are no more samples than features, and no shrinkage; of an array that is read part
+            by part, at the first use.
         PictureWarning
             If the embedding looks like pictures: uint8, with 3 or 4 on the last axis.
         """
         with self._training():
             fitted = self._updated(None, embedding, sample_weight, factor=True)
             fitted.raise_if_too_few()
-            n, c = fitted.n_samples, fitted.n_features
-            if n <= c and not fitted.regularisation.shrinkage:
-                warnings.warn(
-                    f"{n} samples of {c} features, without shrinkage: new good images lie much farther away "
-                    "than the fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or "
-                    "'ledoit_wolf' helps, and so do fewer features",
-                    FewSamplesWarning,
-                    stacklevel=_checks.outside(),
-                )
+            if fitted.factor is not None:
+                warn_if_few(fitted.n_samples, fitted.n_features, fitted.regularisation.shrinkage)
             self._fitted = fitted
         return self
 
@@ -76,7 +70,8 @@ class Training(Parameters):
         r"""Go on fitting with more samples.
 
         In any split of the samples, and any order, the model is that of `fit` on all of them, to
-        rounding. After `fit`, it goes on from it. The factors are made at the first use.
+        rounding. After `fit`, it goes on from it. The factors are made at the first use, which warns if
+        samples are few as `fit` does, but of a model that was calibrated.
 
         Parameters
         ----------

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
+from mvgauss import _checks
+
 
 class DefaultThresholdWarning(UserWarning):
     """A decision by a limit that nobody set, for a model without an exact distribution."""
@@ -13,3 +17,15 @@ class FewSamplesWarning(UserWarning):
 
 class PictureWarning(UserWarning):
     """An array that looks like pictures, where embeddings are expected."""
+
+
+def warn_if_few(n: int, c: int, shrinkage: float | str | None) -> None:
+    """Warn of covariances of n samples of no fewer features, without shrinkage."""
+    if n <= c and not shrinkage:
+        warnings.warn(
+            f"{n} samples of {c} features, without shrinkage: new good images lie much farther away than the "
+            "fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or 'ledoit_wolf' helps, "
+            "and so do fewer features",
+            FewSamplesWarning,
+            stacklevel=_checks.outside(),
+        )

@@ -223,6 +223,48 @@ def test_few_samples_without_shrinkage_warn_once(rng):
         MultiVariateGaussian().fit(x)
 
 
+def of_parts(x):
+    """Return models that come to few samples by and by."""
+    streamed = MultiVariateGaussian()
+    for part in x[:2], x[2:]:
+        streamed.partial_fit(part)
+    merged = MultiVariateGaussian().partial_fit(x[:2]).merge(MultiVariateGaussian().partial_fit(x[2:]))
+    return {"streamed": streamed, "merged": merged}
+
+
+@pytest.mark.parametrize("name", ["streamed", "merged"])
+@pytest.mark.parametrize("use", ["mahalanobis", "predict", "rank", "inv_covariance", "diagnostics", "save"])
+def test_few_samples_that_came_in_parts_warn_once_at_the_first_use(rng, tmp_path, name, use):
+    x = images(rng, 5, c=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = of_parts(x)[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            if use == "save":
+                model.save(tmp_path / "m.npz", resumable=False)
+            elif use in ("mahalanobis", "predict"):
+                getattr(model, use)(x)
+            elif callable(getattr(model, use)):
+                getattr(model, use)()
+    few = [w for w in caught if w.category is FewSamplesWarning]
+    assert len(few) == 1
+    assert few[0].filename == __file__
+
+
+@pytest.mark.filterwarnings("error")
+def test_few_samples_do_not_warn_before_they_are_used_nor_where_they_are_enough_or_calibrated(rng, tmp_path):
+    x = images(rng, 5, c=5)
+    model = of_parts(x)["streamed"]
+    model.save(tmp_path / "m.npz")
+    model.partial_fit(images(rng, 1, c=5)).mahalanobis(x)
+    MultiVariateGaussian.load(tmp_path / "m.npz").calibrate(x).mahalanobis(x)
+    MultiVariateGaussian(shrinkage="oas").partial_fit(x).mahalanobis(x)
+    with pytest.raises(FewSamplesWarning):
+        MultiVariateGaussian.load(tmp_path / "m.npz").mahalanobis(x)
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_warning_that_is_an_error_leaves_the_model_as_it_was(rng):
     model = MultiVariateGaussian().fit(images(rng, 9, c=5))
