@@ -116,8 +116,11 @@ class Embedder:
     def __init__(self, network, picture_size, **options):
         if set(options) - set(OPTIONS):
             raise_error("options", f"some of {list(OPTIONS)}", list(options))
+        for name, least in (("input_size", 1), ("white", 1), ("seed", 0)):
+            if np.min(options.get(name, least)) < least:
+                raise_error(name, f"{least} or more", options[name])
         digest, quiet = hash_of(network), onnxruntime.SessionOptions()
-        quiet.log_severity_level = 3
+        quiet.log_severity_level = 4  # what fails is raised
         try:
             self.session = onnxruntime.InferenceSession(str(network), quiet, ["CPUExecutionProvider"])
         except Exception as error:  # one kind for each cause
@@ -144,11 +147,18 @@ class Embedder:
             raise_error("scale, mean, std", "none, as the network takes whole numbers", normalise)
         if self.dtype is not np.uint8:
             normalise = {"scale": 1.0, "mean": [0.0], "std": [1.0], **normalise} if normalise else IMAGENET
+            for name in ("mean", "std"):
+                if len(normalise[name]) not in (1, len(self.mode)):
+                    wanted = "1 number or 3" if self.mode == "RGB" else "1 number, for grey pictures"
+                    raise_error(name, wanted, normalise[name])
+            if 0 in normalise["std"]:
+                raise_error("std", "numbers other than 0", normalise["std"])
         outputs = {output.name: output.shape for output in self.session.get_outputs()}
         on_grid = [name for name, shape in outputs.items() if len(shape) in (3, 4)]
         layers = list(options.get("layers", on_grid))
         if not layers or set(layers) - set(outputs):
-            raise_error("layers", f"some of the outputs of the network, {outputs}", layers)
+            got = layers or "none on a grid; see the page on embeddings for how to add some"
+            raise_error("layers", f"some of the outputs of the network, {outputs}", got)
         self.setup = {
             "network": Path(network).name,
             "sha256": digest,

@@ -247,6 +247,29 @@ def test_a_network_of_one_channel_is_fed_grey(make):
     assert embedder.mode == "L"
 
 
+def test_a_network_of_one_channel_is_not_fed_as_those_of_colours(make):
+    net = make("Identity", ["N", 1, "h", "w"], ["N", 1, "h", "w"])
+    with pytest.raises(ValueError, match=r"mean: expected 1 number, for grey pictures, got \["):
+        Embedder(net, (16, 24))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": [1, 2]}, r"mean: expected 1 number or 3, got \[1, 2\]"),
+        ({"std": [1, 1, 1, 1]}, "std: expected 1 number or 3, got"),
+        ({"std": [1, 0, 1]}, "std: expected numbers other than 0, got"),
+        ({"input_size": (0, 24)}, "input_size: expected 1 or more, got"),
+        ({"white": 0}, "white: expected 1 or more, got 0"),
+        ({"channels": 2, "seed": -1}, "seed: expected 0 or more, got -1"),
+    ],
+)
+def test_options_that_no_network_can_have_are_refused(make, options, message):
+    net = make("Identity", ["N", 3, "h", "w"], ["N", 3, "h", "w"])
+    with pytest.raises(ValueError, match=message):
+        Embedder(net, (16, 24), **options)
+
+
 def test_tokens_before_a_square_are_no_patches(make):
     """A network whose tokens are the pixels of a padded picture: two come before the square."""
     constants = [np.array([0, -1, 3], np.int64)]
@@ -264,7 +287,9 @@ def test_tokens_before_a_square_are_no_patches(make):
 
 def test_a_network_without_layers_or_pictures_is_refused(make):
     pooled = make("Flatten", ["N", 3, "h", "w"], ["N", "c"])
-    with pytest.raises(ValueError, match=r"layers: expected some of the outputs of the network.*, got \[\]"):
+    with pytest.raises(
+        ValueError, match=r"layers: expected some of the outputs of the network.*, got none on a"
+    ):
         Embedder(pooled, (16, 24))
     with pytest.raises(ValueError, match="layers: expected y on a grid"):
         Embedder(pooled, (16, 24), layers=["y"])
