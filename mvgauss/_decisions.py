@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -106,6 +107,8 @@ class Decisions(Scoring):
             if source == "training":
                 d = self.leave_one_out(embedding, sample_weight)
             else:
+                if sample_weight is not None:
+                    _checks.raise_error("sample_weight", "None for held-out images", "weights")
                 self._raise_if_fitted(embedding)
                 d = self.mahalanobis(embedding)
             limit = _distributions.conformal_limit(_largest(d), rate)
@@ -273,7 +276,11 @@ class Decisions(Scoring):
         n, eps = fitted.n_samples, float(np.finfo(np.float64).eps)
         diagonal = fitted.scatter.diagonal()
         spread = np.sqrt(diagonal / n)
-        rounding = 64 * n * eps * (spread + np.abs(fitted.mean))
+        size = spread + np.abs(fitted.mean)
+        # a copy in half or single precision, where that keeps the images apart
+        copied = max(fitted.resolution, _checks.precision(x.dtype)) * size
+        copied[copied > spread / 16] = 0
+        rounding = 64 * n * eps * size + 4 * copied / math.sqrt(n)
         same = np.abs(total) <= n * rounding
         same &= np.abs(squares - diagonal) <= n * rounding * (spread + rounding)
         if diagonal.any() and same.all():

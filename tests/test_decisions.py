@@ -87,7 +87,8 @@ def test_fitted_images_are_refused_as_held_out(rng, dtype, offset, n):
     x = frozen(images(rng, n, c=5) + offset, dtype)
     parts = MultiVariateGaussian().partial_fit(x[: n // 2]).partial_fit(x[n // 2 :])
     for model in (MultiVariateGaussian().fit(x), parts):
-        for same in (x, x[rng.permutation(n)], x.astype(np.float64)):
+        copies = [x.astype(d) for d in (np.float32, np.float64, np.float16)[: 2 if offset else 3]]
+        for same in (x, x[rng.permutation(n)], *copies):
             with pytest.raises(ValueError, match=r"fitted ones; use source='training'"):
                 model.threshold(same, 0.5)
         model.threshold(x, 0.5, source="training")
@@ -100,6 +101,28 @@ def test_held_out_images_as_many_as_the_fitted_are_taken(rng):
     other[3, 1, 0, 1] += 1e-6
     for held in (images(rng, 20), -x, 2 * x - x.mean(axis=0), other):
         model.threshold(held, 0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
+@pytest.mark.parametrize(("c", "n"), [(1, 6), (1, 60), (3, 6), (3, 60)])
+def test_other_images_in_half_or_single_precision_are_taken(rng, c, n, offset, dtype):
+    """Of 200 sets of one feature in half precision, one may agree by chance in mean and squares."""
+    model = MultiVariateGaussian(n_jobs=1).fit(rng.standard_normal((n, c)) + offset)
+    refused = 0
+    for _ in range(200):
+        held = (rng.standard_normal((n, c)) + offset).astype(dtype)
+        try:
+            model.threshold(held, 0.5)
+        except ValueError:
+            refused += 1
+    assert refused == 0 if c > 1 or dtype == np.float32 else refused <= 1
+
+
+def test_weights_of_held_out_images_are_refused(rng):
+    model = MultiVariateGaussian().fit(images(rng, 20))
+    with pytest.raises(ValueError, match="sample_weight: expected None for held-out images"):
+        model.threshold(images(rng, 9), 0.1, sample_weight=np.ones(9))
 
 
 @pytest.mark.parametrize("seed", range(20))
