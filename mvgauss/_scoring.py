@@ -140,9 +140,9 @@ class Scoring(Parameters):
         ``"chi2"``
             :math:`\chi^2` with as many degrees of freedom as the rank, for a model that has no exact
             law and was not calibrated. It is the limit for many samples *without* a ridge or
-            shrinkage, and far off for few: with n = 200, p = 100 and no ridge its 1 % limit fires on
-            97 % of good patches, and a ridge that is not small against all variances makes it never
-            fire. Prefer `calibrate`.
+            shrinkage, and far off for few: where they are twice as many as the features, its 1 % limit
+            fires on nearly all good patches, and a ridge that is not small against all variances makes
+            it never fire. Prefer `calibrate`.
         """
         fitted = self._model()
 
