@@ -32,7 +32,7 @@ OPTIONS = {
     },
     "mean": {**NUMBER, **SEVERAL},
     "std": {**NUMBER, **SEVERAL},
-    "white": {**WHOLE, "help": "white of pictures in 16 bits; by default 65535"},
+    "white": {**WHOLE, "help": "white of grey pictures in 16 bits; by default 65535"},
 }
 #: What the networks of torchvision are fed.
 IMAGENET = {"scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -50,7 +50,7 @@ def raise_error(argument, expected, got):
 def read_picture(path, mode="RGB", white=65535):
     """Return a picture in 8 bits: upright, and on white where it is transparent.
 
-    16 bits are scaled so that `white` becomes 255. Refused are several pictures in one file, floats,
+    Grey in 16 bits is scaled so that `white` becomes 255. Refused are several pictures in one file, floats,
     colours that have no RGB, and what cannot be read.
     """
     try:
