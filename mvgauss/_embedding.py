@@ -15,21 +15,21 @@ import numpy as np
 from mvgauss import _checks
 from mvgauss._checks import Array
 
-#: How much of an array that can only be indexed is read at once, about; a chunk that is longer is read
-#: as a whole as long as it is at most `LONG_CHUNK` times as much, and else as rarely as possible.
-PART_BYTES = 32 << 20
-LONG_CHUNK = 4
+#: About how many bytes of an array that can only be indexed are read at once, unless told otherwise.
+READ_BYTES = 128 << 20
 
-#: Where every run is merged into all that is kept, it has as many samples as features, or so many. It
-#: then takes about the memory of what is kept, and a merge costs less than the products of the run.
+#: A run that is merged into all that is kept has half as many samples as features, or so many: it then
+#: takes less memory than what is kept, and a merge costs about as much as the products of the run.
 MERGED_SAMPLES = 512
 
 
 class Embedding:
     """An embedding of N samples, C features and a grid of P patches."""
 
-    def __init__(self, value: Any, feature_axis: object, name: str = "embedding") -> None:
-        self.name = name
+    def __init__(
+        self, value: Any, feature_axis: object, name: str = "embedding", read_bytes: int = READ_BYTES
+    ) -> None:
+        self.name, self.read_bytes = name, read_bytes
         self.lazy = _indexable(value)
         self.value = value if self.lazy else _checks.array(name, value)
         self.shape = tuple(int(n) for n in self.value.shape)
@@ -90,7 +90,7 @@ class Embedding:
         if not self.lazy:
             yield slice(0, self.n_samples), self.stack(self.value)
             return
-        for part in self._runs(min(self.n_features, MERGED_SAMPLES) if merged else 1):
+        for part in self._runs(merged):
             yield part, self.stack(self._read(part))
 
     def whole(self) -> Array:
@@ -126,17 +126,18 @@ class Embedding:
         """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""
         return np.moveaxis(np.moveaxis(array, self.axis, -1), 0, -2)
 
-    def _runs(self, least: int) -> Iterator[slice]:
-        """Yield what is read at once, at least so many samples: whole chunks, or shares of a long one."""
+    def _runs(self, merged: bool) -> Iterator[slice]:
+        """Yield what is read at once: whole chunks, or shares of a long one."""
+        few = self.n_features // 2 + 1  # of so many samples the scatter is kept as rows
         size = int(self.dtype.itemsize) * math.prod(self.shape[1:])
-        step = min(max(1, PART_BYTES // size, least), self.n_samples)
+        step = max(1, self.read_bytes // size, min(few, MERGED_SAMPLES) if merged else 1)
         chunks = getattr(self.value, "chunks", None)
         if not (isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int)):
             chunks = (1,)  # contiguous, or of many lengths, as those of Dask
         chunk = max(1, min(chunks[0], self.n_samples))
         whole = chunk * max(1, step // chunk)
-        if whole * size <= LONG_CHUNK * PART_BYTES:
-            step = whole
+        if merged and chunk <= few < whole <= 1.1 * self.n_features and whole < self.n_samples:
+            whole = few - few % chunk  # about as many samples as features cost most: nearly singular
         for first in range(0, self.n_samples, whole):
             end = min(first + whole, self.n_samples)
             for start in range(first, end, step):

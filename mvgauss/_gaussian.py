@@ -61,6 +61,9 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
         Their (pseudo-)inverses, exactly symmetric; computed from the factors when asked for.
     rank : ndarray of int, shape (P,)
         Ranks of the regularised covariances.
+    read_bytes : int, default 134217728
+        About how many bytes of an array that can only be indexed (Zarr, HDF5) are read at once. Set it
+        on the class or on a model.
 
     See Also
     --------

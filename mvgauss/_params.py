@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _blas, _blocks, _checks, _fitting, _html, _names
 from mvgauss._checks import Array
-from mvgauss._embedding import Embedding
+from mvgauss._embedding import READ_BYTES, Embedding
 from mvgauss._fitted import Fitted
 from mvgauss._locks import Lock
 from mvgauss._shrinkage import Regularisation
@@ -37,6 +37,7 @@ class Parameters:
     """Parameters of the constructor, and the Gaussians that were fitted with them."""
 
     _fitted: Fitted | None = None
+    read_bytes: int = READ_BYTES
 
     def __init__(
         self,
@@ -191,7 +192,8 @@ class Parameters:
         """Return an embedding of the sizes seen before, or of those given to the constructor."""
         if fitted is not None:
             _names.check(fitted.feature_names, _names.of(value), type(self).__name__)
-        x = Embedding(value, self.feature_axis)
+        read_bytes = _checks.integer("read_bytes", self.read_bytes, low=1)
+        x = Embedding(value, self.feature_axis, read_bytes=read_bytes)
         if fitted is None:
             x.raise_if_other(self.n_features, self.n_patches)
         else:

@@ -35,7 +35,7 @@ class OnDisk:
 @pytest.fixture
 def small_parts(monkeypatch):
     """Read at most 1000 bytes at once: two samples of the embedding below."""
-    monkeypatch.setattr(room, "PART_BYTES", 1000)
+    monkeypatch.setattr(MultiVariateGaussian, "read_bytes", 1000)
     monkeypatch.setattr(room, "MERGED_SAMPLES", 2)
 
 
@@ -63,7 +63,7 @@ def covers(disk, times=1):
 def never_more_than_a_part(disk):
     """Assert that no read was larger than a part."""
     assert disk.reads
-    assert max(size for _, size in disk.reads) <= room.PART_BYTES
+    assert max(size for _, size in disk.reads) <= MultiVariateGaussian.read_bytes
 
 
 def close(got, want, x):
@@ -103,12 +103,9 @@ def test_shrinkage_is_the_same_from_disk(x, small_parts, shrinkage):
 @given(seeds, st.integers(1, 12), st.integers(1, 4000), st.sampled_from([np.float64, np.float32, np.int16]))
 def test_the_size_of_the_parts_changes_nothing_but_rounding(seed, n, size, dtype):
     x = frozen(np.rint(50 * np.random.default_rng(seed).standard_normal((n, 3, 2, 2))), dtype)
-    disk, before = OnDisk(x), room.PART_BYTES
-    room.PART_BYTES = size
-    try:
-        got = MultiVariateGaussian(ddof=0).fit(disk)
-    finally:
-        room.PART_BYTES = before
+    disk, model = OnDisk(x), MultiVariateGaussian(ddof=0)
+    model.read_bytes = size
+    got = model.fit(disk)
     want = MultiVariateGaussian(ddof=0).fit(x)
     assert got.mean.dtype == want.mean.dtype
     covers(disk)
@@ -118,10 +115,10 @@ def test_the_size_of_the_parts_changes_nothing_but_rounding(seed, n, size, dtype
 
 
 def test_parts_are_whole_samples_even_where_one_is_larger_than_a_part(x, monkeypatch):
-    monkeypatch.setattr(room, "PART_BYTES", 1)
     monkeypatch.setattr(room, "MERGED_SAMPLES", 1)
-    disk = OnDisk(x)
-    MultiVariateGaussian().fit(disk)
+    disk, model = OnDisk(x), MultiVariateGaussian()
+    model.read_bytes = 1
+    model.fit(disk)
     assert [size for _, size in disk.reads] == [480] * 11
 
 
@@ -338,38 +335,57 @@ class Chunked(OnDisk):
     st.integers(1, 60),
     st.integers(1, 70),
     st.integers(1, 4000),
-    st.integers(1, 9),
+    st.integers(1, 30),
     st.booleans(),
     st.booleans(),
 )
 def test_runs_are_whole_chunks_where_those_are_not_too_long(n, chunk, size, c, merged, contiguous):
     disk = Chunked(np.zeros((n, c, 2)), None if contiguous else (chunk, c, 2))
-    before, room.PART_BYTES = room.PART_BYTES, size
-    try:
-        x = room.Embedding(disk, 1)
-        parts = [part for part, _ in x.parts(merged=merged)]
-    finally:
-        room.PART_BYTES = before
+    parts = [part for part, _ in room.Embedding(disk, 1, read_bytes=size).parts(merged=merged)]
     covers(disk)
-    lengths, sample = [part.stop - part.start for part in parts], c * 2 * 8
-    step, chunk = min(n, max(1, size // sample, c if merged else 1)), 1 if contiguous else min(chunk, n)
+    lengths, few = [part.stop - part.start for part in parts], c // 2 + 1
+    step, chunk = max(1, size // (c * 2 * 8), few if merged else 1), 1 if contiguous else min(chunk, n)
     if chunk <= step:
-        assert set(lengths[:-1]) <= {step - step % chunk}
-        assert lengths[-1] <= step
-    elif chunk * sample <= room.LONG_CHUNK * size:
-        assert set(lengths[:-1]) <= {chunk}
+        assert len({*lengths[:-1]}) <= 1
+        assert lengths[0] >= lengths[-1]
+        assert all(part.start % chunk == 0 for part in parts)
+        longest = step - step % chunk
+        if merged and chunk <= few < longest <= 1.1 * c and longest < n:
+            longest = few - few % chunk
+        assert lengths[0] == min(longest, n)
     else:  # no chunk is read more often than it has to be
         assert max(lengths) <= step
         assert all(part.start // chunk == (part.stop - 1) // chunk for part in parts)
         assert len([part for part in parts if part.stop <= chunk]) == -(-chunk // step)
 
 
-def test_a_run_to_be_merged_has_as_many_samples_as_features_or_some_hundreds(monkeypatch):
-    monkeypatch.setattr(room, "PART_BYTES", 1)
-    for c, wanted in ((7, 7), (511, 511), (700, 512)):
-        x = room.Embedding(OnDisk(np.zeros((900, c))), 1)
+def test_a_run_to_be_merged_has_half_as_many_samples_as_features_or_some_hundreds():
+    for c, wanted in ((7, 4), (511, 256), (1022, 512), (1200, 512)):
+        x = room.Embedding(OnDisk(np.zeros((900, c))), 1, read_bytes=1)
         assert next(x.parts(merged=True))[0] == slice(0, wanted)
         assert next(x.parts())[0] == slice(0, 1)
+
+
+@pytest.mark.parametrize(("room_for", "wanted"), [(1, 26), (26, 26), (27, 26), (55, 26), (56, 56), (99, 99)])
+def test_no_run_to_be_merged_has_about_as_many_samples_as_features(room_for, wanted):
+    x = room.Embedding(OnDisk(np.zeros((100, 50))), 1, read_bytes=50 * 8 * room_for)
+    assert next(x.parts(merged=True))[0] == slice(0, wanted)
+
+
+def test_the_length_of_a_run_is_that_of_the_class_or_of_the_model(x, monkeypatch):
+    model = MultiVariateGaussian().fit(x)
+    for owner, size, wanted in ((MultiVariateGaussian, 480, 1), (model, 4 * 480, 4)):
+        monkeypatch.setattr(owner, "read_bytes", size)
+        disk = OnDisk(x)
+        model.mahalanobis(disk)
+        assert {read for _, read in disk.reads[:-1]} == {wanted * 480}
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (1e6, TypeError), (True, TypeError)])
+def test_a_length_of_runs_that_is_none_is_refused(x, model, size, error):
+    model.read_bytes = size
+    with pytest.raises(error, match="^read_bytes: expected an integer >= 1, got"):
+        model.mahalanobis(OnDisk(x))
 
 
 @pytest.mark.parametrize("chunks", ["auto", ((4, 4, 3), (4,)), 5, (), (0, 0)])
@@ -387,11 +403,10 @@ SHAPES = [((11, 4), 1), ((11, 4, 3), 1), ((11, 4, 3, 5), 1), ((11, 3, 5, 4), -1)
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
 @pytest.mark.parametrize("dtype", ["f4", ">f8", "i2"])
 @pytest.mark.parametrize("kind", [OnDisk, np.asarray])
-def test_all_samples_at_once_and_those_of_some_patches(rng, shape, axis, dtype, kind, monkeypatch):
-    monkeypatch.setattr(room, "PART_BYTES", 500)
+def test_all_samples_at_once_and_those_of_some_patches(rng, shape, axis, dtype, kind):
     x = frozen(rng.normal(0, 100, shape), dtype)
     stack = np.moveaxis(np.moveaxis(x, axis, -1), 0, -2)
-    given = room.Embedding(kind(x), axis)
+    given = room.Embedding(kind(x), axis, read_bytes=500)
     got = given.whole()
     assert got.dtype.newbyteorder("=") == x.dtype.newbyteorder("=")
     np.testing.assert_array_equal(got, stack)
@@ -408,8 +423,8 @@ def test_all_samples_of_an_array_in_memory_are_no_copy(x):
 
 def test_all_samples_from_disk_are_read_once(x, small_parts):
     disk = OnDisk(x)
-    room.Embedding(disk, 1).whole()
-    room.Embedding(disk, 1).samples(np.array([3, 7]))
+    room.Embedding(disk, 1, read_bytes=1000).whole()
+    room.Embedding(disk, 1, read_bytes=1000).samples(np.array([3, 7]))
     covers(disk, times=2)
     never_more_than_a_part(disk)
 
@@ -417,7 +432,7 @@ def test_all_samples_from_disk_are_read_once(x, small_parts):
 def test_numbers_that_are_delivered_with_more_digits_than_declared_keep_them(x, small_parts):
     """As data sets of netCDF do, which are declared as whole numbers and scaled when they are read."""
     disk = Delivers(np.rint(x).astype("i2"), lambda a: a / 8, start=0)
-    given = room.Embedding(disk, 1)
+    given = room.Embedding(disk, 1, read_bytes=1000)
     np.testing.assert_array_equal(given.whole(), np.moveaxis(np.moveaxis(np.rint(x) / 8, 1, -1), 0, -2))
     np.testing.assert_array_equal(given.samples(np.array([0]))[0], np.rint(x)[:, :, 0, 0] / 8)
 
@@ -481,7 +496,7 @@ def test_a_lazy_fit_holds_one_part(tmp_path, rng, monkeypatch):
                 np.ones((len(range(*key.indices(self.shape[0]))), *self.shape[1:])) + np.eye(8)[:, :8, None]
             )
 
-    monkeypatch.setattr(room, "PART_BYTES", 1 << 20)
+    monkeypatch.setattr(MultiVariateGaussian, "read_bytes", 1 << 20)
     disk = Endless(np.broadcast_to(0.0, (20_000, 8, 8, 4)))
     model = MultiVariateGaussian(n_jobs=1)
     model.fit(rng.standard_normal((9, 8, 8, 4)))

@@ -25,7 +25,6 @@ import pytest
 from common import blocks_of, frozen
 from threadpoolctl import ThreadpoolController
 
-import mvgauss._embedding as embedding_room
 from mvgauss import MultiVariateGaussian, _blas, _state
 
 PACKAGE = str(Path(_blas.__file__).parent)
@@ -167,7 +166,7 @@ OTHERS = {
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(embedding_room, "PART_BYTES", 2 * C * P * 8)
+    monkeypatch.setattr(MultiVariateGaussian, "read_bytes", 2 * C * P * 8)
 
 
 @pytest.mark.slow
