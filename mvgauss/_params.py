@@ -37,6 +37,9 @@ class Parameters:
     """Parameters of the constructor, and the Gaussians that were fitted with them."""
 
     _fitted: Fitted | None = None
+
+    #: About how many bytes of an array that can only be indexed (Zarr, HDF5) are read at once; set it on
+    #: the class or on a model.
     read_bytes: int = READ_BYTES
 
     def __init__(
