@@ -10,14 +10,14 @@ from mvgauss._checks import Array
 
 
 def conformal_threshold(scores: ArrayLike, false_positive_rate: float = 0.01) -> float:
-    r"""Limit that a further good image exceeds with at most the given probability.
+    r"""Limit that a new good image exceeds with at most the given probability.
 
     Parameters
     ----------
     scores : array_like, shape (n,)
-        Scores of n good images that were not used in fitting, larger ones being more suspicious.
+        Scores of n good images that were not used in fitting; larger scores are more anomalous.
     false_positive_rate : float, default 0.01
-        How many good images may be called defective, between 0 and 1.
+        Fraction of good images that may be flagged as defective, between 0 and 1.
 
     Returns
     -------
@@ -27,8 +27,8 @@ def conformal_threshold(scores: ArrayLike, false_positive_rate: float = 0.01) ->
     Raises
     ------
     ValueError
-        If n scores cannot support the rate; the message names the smallest that they can. Or if the
-        scores are of another shape or not finite.
+        If the rate is too small for n scores (the message has the smallest possible rate), or if the
+        scores have another shape or are not finite.
     TypeError
         If an argument is of the wrong kind.
 
@@ -59,12 +59,12 @@ def conformal_threshold(scores: ArrayLike, false_positive_rate: float = 0.01) ->
 
 
 def conformal_p_value(scores: ArrayLike, good_scores: ArrayLike) -> Array:
-    r"""Probability that a further good image has a score at least as large.
+    r"""Probability that a new good image has a score at least as large.
 
     Parameters
     ----------
     scores : array_like, any shape
-        Scores of new images, larger ones being more suspicious.
+        Scores of new images; larger scores are more anomalous.
     good_scores : array_like, shape (n,)
         Scores of n good images that were not used in fitting.
 

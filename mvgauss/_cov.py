@@ -36,7 +36,7 @@ def cov(
     bias : bool, default False
         Whether `ddof` defaults to 0 instead of 1.
     ddof : float, optional
-        Delta degrees of freedom, any real number; wins over `bias`.
+        Delta degrees of freedom, any real number; overrides `bias`.
     aweights : array_like, shape (N,) or (..., N), optional
         Relative importance of each sample. A common factor changes nothing.
     fweights : array_like of whole numbers, shape (N,) or (..., N), optional
@@ -65,7 +65,7 @@ def cov(
 
     See Also
     --------
-    Moments : The state it is computed from, which merges.
+    Moments : The moments that it is computed from, which can be merged.
 
     Notes
     -----

@@ -63,7 +63,7 @@ class Decisions(Scoring):
         embedding : array_like, shape (n, C, *grid)
             Good images: not used in fitting, or, with ``source="training"``, exactly the fitted ones.
         false_positive_rate : float, default 0.01
-            How many good images may be called defective, between 0 and 1.
+            Fraction of good images that may be flagged as defective, between 0 and 1.
         source : {"held-out", "training"}, default "held-out"
             Which of the two the images are.
         sample_weight : array_like, shape (n,), optional
@@ -77,8 +77,8 @@ class Decisions(Scoring):
         Raises
         ------
         ValueError
-            If n images cannot support the rate; the message names the smallest that they can. Or if
-            the images are not what `source` says, or as `mahalanobis` and `leave_one_out`.
+            If the rate is too small for n images (the message has the smallest possible rate), if the
+            images are not what `source` says, or as for `mahalanobis` and `leave_one_out`.
         TypeError
             If an argument is of the wrong kind.
 
@@ -91,8 +91,8 @@ class Decisions(Scoring):
         good image exceeds it with probability at most :math:`\alpha`, if it and the n are
         exchangeable [1]_. The probability is over the n images too.
 
-        The training images are measured by `leave_one_out`, each under a slightly different model
-        from the one that is used. That is close, and uses all images, but carries no such guarantee.
+        The training images are scored by `leave_one_out`, each by a slightly different model from the
+        one in use. The rate is then approximate, without a guarantee, but all images are used.
 
         References
         ----------
@@ -178,7 +178,7 @@ class Decisions(Scoring):
         fitted = self._model()
         if fitted.limit is None and fitted.distribution != "hotelling":
             warnings.warn(
-                "no limit was set, so that the default for Gaussian embeddings decides; set one with "
+                "no limit was set, so the default for Gaussian embeddings is used; set one with "
                 "threshold(good_images, false_positive_rate)",
                 DefaultThresholdWarning,
                 stacklevel=_checks.outside(),
@@ -188,7 +188,7 @@ class Decisions(Scoring):
             return np.asarray((limit - d) * (limit + d) / 2)
 
     def predict(self, embedding: ArrayLike) -> Array:
-        """Tell good images from defective ones, as scikit-learn's outlier detectors do.
+        """Classify images as good or defective, as scikit-learn's outlier detectors do.
 
         Parameters
         ----------
@@ -242,8 +242,8 @@ class Decisions(Scoring):
         Notes
         -----
         :math:`(1 + \#\{\text{good} \ge d\}) / (n + 1)` among the largest leave-one-out distances of the
-        fitted images. Each of them belongs to a model of one image less: close to the probability,
-        and without the guarantee of held-out images.
+        fitted images. Each of them belongs to a model of one image less: an approximation, without
+        the guarantee of held-out images.
         """
         largest = self._model().loo_largest
         if largest is None:

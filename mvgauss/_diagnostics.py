@@ -1,4 +1,4 @@
-"""What a fitted model says of itself and of single features: contributions, diagnostics."""
+"""Contributions of single features, and diagnostics of a fitted model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvgauss._shrinkage import Regularisation
 
 
 class Diagnostics(Scoring):
-    """How a model of patches is understood."""
+    """Contributions and diagnostics of a model of patches."""
 
     def contributions(self, embedding: ArrayLike) -> Array:
         r"""How much each feature adds to the squared distance of each patch.

@@ -172,7 +172,7 @@ def _raise_if_special(status: os.stat_result, name: str) -> None:
     """Refuse what is no regular file."""
     if not stat.S_ISREG(status.st_mode):
         _checks.raise_error(
-            "path", "a file written by MultiVariateGaussian.save", f"{name!r}, which is no file"
+            "path", "a file written by MultiVariateGaussian.save", f"{name!r}, which is not a regular file"
         )
 
 

@@ -69,7 +69,7 @@ class Fitted:
         """The scatter, which has to be there."""
         if self.scatter is None:
             raise ValueError(
-                "this model cannot go on fitting: expected its moments, got none; it was made from "
+                "this model cannot be fitted further: expected its moments, got none; it was made from "
                 "parameters, or saved with resumable=False"
             )
         return self.scatter

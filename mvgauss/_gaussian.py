@@ -76,15 +76,15 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
 
     .. math:: \hat\Sigma = (1 - \rho) S + \rho\, (\operatorname{tr} S / C)\, I + \varepsilon I .
 
-    What is kept for each patch is its mean, its scatter (both merge, so they stand for any number of
-    samples) and a factor. With few samples for the features the scatter is N - 1 rows, from which and a
-    small matrix distances are computed without any C x C matrix; with more it is a triangle, and the
-    factor is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance is
-    :math:`\lVert W (x - \mu) \rVert`. Nobody needs to know which: all answers are the same.
+    The model stores for each patch its mean, its scatter (both merge, so they stand for any number of
+    samples) and a factor. With few samples for the number of features, the scatter is stored as N - 1
+    rows, and distances are computed from these and a small matrix, without any C x C matrix. With more
+    samples it is a triangle, and the factor is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance
+    is :math:`\lVert W (x - \mu) \rVert`. Both forms give the same results.
 
-    With a ridge or shrinkage no direction is dropped: the rank is C. Without, a variance counts as zero
+    With a ridge or shrinkage no direction is dropped: the rank is C. Otherwise a variance counts as zero
     if it is at most C times the machine epsilon of the largest, or if rounding to the dtype of the
-    embedding may have put it there.
+    embedding may have caused it.
 
     The intensities :math:`\rho` are those of the papers for the covariance of divisor n, as in
     scikit-learn, and are applied to the covariance with `ddof`. ``"oas"`` [2]_ (eq. 23) is
@@ -94,9 +94,9 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
 
     Scoring is safe from several threads at once; fitting calls on one model wait for each other.
 
-    A zero variance is treated differently by the two ways to regularise. The ridge punishes a
-    deviation there by :math:`1/\varepsilon`; the pseudo-inverse (``reg_covar=0``) ignores it. To find
-    defects, keep the ridge.
+    In a direction of zero variance, the ridge multiplies the square of a deviation by
+    :math:`1/\varepsilon`, and the pseudo-inverse (``reg_covar=0``) ignores it. To find defects, keep the
+    ridge.
 
     ============================  ==============================================
     anomalib                      here
@@ -133,7 +133,7 @@ class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
     def fit_predict(
         self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Array:
-        """Fit, and tell which of the fitted images look defective, as scikit-learn's detectors do.
+        """Fit, and classify the fitted images as good or defective, as scikit-learn's detectors do.
 
         Fitted images lie closer to the Gaussians than new ones, so that fewer are flagged; see
         `leave_one_out`.

@@ -147,7 +147,7 @@ def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
     if fitted.limit is not None:
         yield "threshold", _number(fitted.limit)
     if fitted.trace() is None:
-        yield "fitting", "cannot go on, the moments were not kept"
+        yield "fitting", "not possible, the moments were not saved"
         return
     now = [getattr(model, name, None) for name in how._fields]
     if not all(a == b if isinstance(b, str) else _same(a, b) for a, b in zip(now, how, strict=True)):

@@ -18,8 +18,8 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     Parameters
     ----------
     distances : array_like, shape (..., H, W)
-        Distances on the grid of patches, as `MultiVariateGaussian.mahalanobis` gives them. Those of a
-        grid of one axis, (M, P), are to be reshaped first.
+        Distances on the grid of patches, as `MultiVariateGaussian.mahalanobis` returns them. Reshape
+        distances of a grid with one axis, (M, P), first.
     image_size : int or (int, int)
         Height and width of the map in pixels; one number for both.
     sigma : float, default 4.0

@@ -160,7 +160,7 @@ class Moments(Sums):
         bias : bool, default False
             Whether `ddof` defaults to 0 instead of 1.
         ddof : float, optional
-            Delta degrees of freedom; wins over `bias`.
+            Delta degrees of freedom; overrides `bias`.
 
         Returns
         -------

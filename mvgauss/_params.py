@@ -136,7 +136,7 @@ class Parameters:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the fitted model keeps: means, moments, and factors once they are made."""
+        """Bytes of the fitted model: means, moments, and factors once they are computed."""
         return self._model().nbytes
 
     @property

@@ -15,7 +15,7 @@ from mvgauss._params import Parameters
 
 
 class Saving(Parameters):
-    """How a model of patches is kept."""
+    """Saving and loading of a model of patches."""
 
     _metadata: dict[str, Any] = {}  # noqa: RUF012, never changed in place
 
@@ -28,19 +28,19 @@ class Saving(Parameters):
     ) -> None:
         """Write the model to one `.npz` file, without pickle.
 
-        The file is written under another name and moved into place, so that a failure leaves an old
+        The file is written to a temporary name and moved into place, so a failure leaves an existing
         file as it was.
 
         Parameters
         ----------
         path : path-like
-            Where to write; the name is taken as it is.
+            Where to write; no suffix is added.
         resumable : bool, default True
-            Whether to keep the moments, with which a loaded model goes on fitting, bit for bit as if
-            it had not been interrupted. Without them a file is smaller, and so is the loaded model,
-            which can only score.
+            Whether to save the moments, with which a loaded model can be fitted further, bit for bit as
+            if it had not been interrupted. Without them the file and the loaded model are smaller, and
+            the model can only score.
         metadata : dict, optional
-            What the model cannot know and its users need: the network, its layers, the channels, the
+            What users of the model need to know: the network, its layers, the channels, the
             preprocessing. Plain values (None, bool, int, finite float, str, lists and dicts of these)
             under string keys, at most 48 kB of JSON. By default that of this model.
 
@@ -68,7 +68,7 @@ class Saving(Parameters):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What was saved with the model beside it, a new dict; empty for a model that was not loaded."""
+        """Metadata that were saved with the model, as a new dict; empty for a model that was not loaded."""
         return copy.deepcopy(self._metadata)
 
     @classmethod
@@ -120,7 +120,7 @@ class Saving(Parameters):
         feature_axis : int, default 1
             Which axis of an embedding will hold the features.
         dtype : dtype, optional
-            To keep the factors in; by default that of the parameters, at least single.
+            In which to store the factors; by default that of the parameters, at least single.
 
         Returns
         -------

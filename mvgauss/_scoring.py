@@ -1,4 +1,4 @@
-"""What a fitted model says of images: distances, densities, probabilities, diagnostics."""
+"""The scores of images: distances, log densities, p-values, leave-one-out distances."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Scoring(Parameters):
         Returns
         -------
         ndarray, shape (M, *grid)
-            Between 0 and 1; `p_value_law` says by which law.
+            Between 0 and 1; `p_value_law` names their distribution.
 
         Raises
         ------
@@ -132,17 +132,16 @@ class Scoring(Parameters):
             n samples of equal weight, more than features, without ridge and shrinkage. p is the rank.
         ``"leave-one-out"``
             :math:`(1 + \#\{\text{good} \ge d\}) / (n + 1)` among the leave-one-out distances of
-            the fitted images at the same patch, after `calibrate`: for every other model. It needs no
-            law, and is close to uniform and on the safe side: a good image is called less often
-            than it says, the more so the fewer samples there are for the features, since
-            each left-out distance comes from a model of one sample less. The smallest value is
-            1 / (n + 1).
+            the fitted images at the same patch, after `calibrate`: for every other model. It assumes no
+            distribution, and is conservative: p-values of good images are slightly larger than uniform
+            ones, the more so the fewer samples there are for the features, since each leave-one-out
+            distance comes from a model of one sample less. The smallest value is 1 / (n + 1).
         ``"chi2"``
             :math:`\chi^2` with as many degrees of freedom as the rank, for a model that has no exact
-            law and was not calibrated. It is the limit for many samples *without* a ridge or
-            shrinkage, and far off for few: where they are twice as many as the features, its 1 % limit
-            fires on nearly all good patches, and a ridge that is not small against all variances makes
-            it never fire. Prefer `calibrate`.
+            distribution and was not calibrated. It is the limit for many samples *without* a ridge or
+            shrinkage, and far off for few: with twice as many samples as features, nearly all good
+            patches have a p-value below 1 %; with a ridge that is not small compared with all variances,
+            none has. Prefer `calibrate`.
         """
         fitted = self._model()
 
@@ -157,7 +156,7 @@ class Scoring(Parameters):
 
     @property
     def p_value_law(self) -> str:
-        """Law of `p_value`: ``"hotelling"`` (exact), ``"leave-one-out"`` or ``"chi2"`` (rough)."""
+        """Distribution of `p_value`: ``"hotelling"`` (exact), ``"leave-one-out"`` or ``"chi2"`` (rough)."""
         return self._model().distribution
 
     def leave_one_out(self, embedding: ArrayLike, sample_weight: ArrayLike | None = None) -> Array:
@@ -191,8 +190,8 @@ class Scoring(Parameters):
 
         .. math:: d^2 = \left(\frac{n}{n-1}\right)^2 \frac{q}{1 - c q} .
 
-        A patch is fitted again only where this loses the digits. The distances of fitted images under
-        the model itself are too small, since each of them pulled the mean and the covariance.
+        A patch is refitted only where this loses too many digits. The distances of fitted images under
+        the model itself are too small, since the mean and the covariance were estimated from them.
         """
         fitted = self._model()
         fitted.require_moments()

@@ -1,4 +1,4 @@
-"""Samples come into a model: all at once, part by part, or with another model."""
+"""Fitting: all samples at once, part by part, or from another model."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ class Training(Parameters):
     """How a model of patches is fitted."""
 
     def fit(self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit a Gaussian to each patch; what was fitted before is forgotten.
+        """Fit a Gaussian to each patch, replacing any earlier fit.
 
         Parameters
         ----------
         embedding : array_like, shape (N, C, *grid)
-            Embeddings of N normal images; the place of C is `feature_axis`.
+            Embeddings of N good images; C is at `feature_axis`. Arrays that can only be indexed, such as
+            Zarr arrays and HDF5 datasets, are read in runs of about `read_bytes`.
         y : object, optional
             Ignored; there for scikit-learn's pipelines.
         sample_weight : array_like, shape (N,), optional
-            How many times each image counts: 2 is the image twice. They have to add up to more
-            than `ddof`.
+            How many times each image counts: 2 is the same as the image twice. The sum has to be
+            more than `ddof`.
 
         Returns
         -------
@@ -67,11 +68,11 @@ class Training(Parameters):
     def partial_fit(
         self, embedding: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        r"""Go on fitting with more samples.
+        r"""Fit more samples.
 
-        In any split of the samples, and any order, the model is that of `fit` on all of them, to
-        rounding. After `fit`, it goes on from it. The factors are made at the first use, which warns if
-        samples are few as `fit` does, but of a model that was calibrated.
+        However the samples are split and ordered, the model is that of `fit` on all of them, up to
+        rounding. After `fit`, it adds to the fitted samples. The factors are computed at the first use,
+        which warns of few samples as `fit` does, unless the model was calibrated.
 
         Parameters
         ----------
@@ -99,15 +100,15 @@ class Training(Parameters):
         -----
         The error of an entry of the scatter M stays below a small multiple of
         :math:`N \epsilon \sqrt{M_{ii} M_{jj}}`, as in `Moments`. Each merge rounds the mean too, which for
-        k parts with means of size m adds up to :math:`k\, \epsilon\, m \sqrt{M / N}`: next to nothing
-        for batches, and felt only where data far from zero come one sample at a time.
+        k parts with means of size m adds up to :math:`k\, \epsilon\, m \sqrt{M / N}`: negligible
+        for batches, and noticeable only for data far from zero that come one sample at a time.
         """
         with self._training():
             self._fitted = self._updated(self._fitted, embedding, sample_weight)
         return self
 
     def merge(self, other: Training) -> Self:
-        """Take in the samples of another model, as if they had been fitted here.
+        """Add the samples of another model, as if they had been fitted here.
 
         Parameters
         ----------
@@ -171,8 +172,8 @@ class Training(Parameters):
         x = self._embedding(embedding, base)
         if base is None and x.pictures:
             warnings.warn(
-                f"embedding: whole numbers of shape {x.shape} look like pictures; fit what a network makes "
-                "of them",
+                f"embedding: integers of shape {x.shape} look like pictures; fit their embeddings, the "
+                "output of a network",
                 PictureWarning,
                 stacklevel=_checks.outside(),
             )

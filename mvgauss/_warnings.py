@@ -1,4 +1,4 @@
-"""What the package warns of; each can be filtered, or turned into an error, by its class."""
+"""Warnings; each can be filtered, or turned into an error, by its class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mvgauss import _checks
 
 
 class DefaultThresholdWarning(UserWarning):
-    """A decision by a limit that nobody set, for a model without an exact distribution."""
+    """A decision by the default limit, for a model without an exact distribution."""
 
 
 class FewSamplesWarning(UserWarning):

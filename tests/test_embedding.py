@@ -381,10 +381,10 @@ def test_the_length_of_a_run_is_that_of_the_class_or_of_the_model(x, monkeypatch
         assert {read for _, read in disk.reads[:-1]} == {wanted * 480}
 
 
-@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (1e6, TypeError), (True, TypeError)])
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (1e6, TypeError)])
 def test_a_length_of_runs_that_is_none_is_refused(x, model, size, error):
     model.read_bytes = size
-    with pytest.raises(error, match="^read_bytes: expected an integer >= 1, got"):
+    with pytest.raises(error, match=r"^read_bytes: expected an integer >= 1, got"):
         model.mahalanobis(OnDisk(x))
 
 

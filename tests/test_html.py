@@ -204,7 +204,7 @@ def test_a_model_without_moments_says_what_it_cannot_do(rng):
     model = fitted(rng)
     card = read(MultiVariateGaussian.from_parameters(*model))
     assert card.facts["samples"].startswith("unknown")
-    assert card.facts["fitting"].startswith("cannot go on")
+    assert card.facts["fitting"].startswith("not possible")
     assert "samples per feature" not in card.facts
     assert card.facts["p-values"] == "by chi-squared, approximate"
     # the geometric mean of the standard deviations, which are the roots of the eigenvalues

@@ -486,7 +486,7 @@ def test_a_model_without_moments_refuses_to_go_on_and_says_why(rng, tmp_path):
         lambda: model.leave_one_out(x),
         lambda: model.calibrate(x),
     ):
-        with pytest.raises(ValueError, match=r"cannot go on fitting: expected its moments.*resumable=False"):
+        with pytest.raises(ValueError, match=r"be fitted further: expected its moments.*resumable=False"):
             call()
     model.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == before

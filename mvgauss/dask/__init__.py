@@ -1,9 +1,9 @@
-"""Fitting and scoring on Dask: the same moments, on arrays that lie on many machines.
+"""Fitting and scoring of Dask arrays: the same moments, computed on many machines.
 
-`fit` gives an ordinary model, `parameters` the arrays of one too large for a machine, and the scores come
-as lazy arrays. Nothing is computed before the caller asks. A task computes the moments of one chunk, a
-tree of tasks merges them, and only moments travel; scheduling, retries, spilling and transport are
-Dask's. A task starts no threads and holds BLAS to one.
+`fit` returns an ordinary model, `parameters` the arrays of a model too large for one machine, and scores
+are lazy arrays. Nothing is computed before `compute`. A task computes the moments of one chunk, a tree of
+tasks merges them, and only moments are moved; Dask does the scheduling, retries, spilling and transport.
+A task starts no threads and limits BLAS to one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def fit(
     model : MultiVariateGaussian
         The parameters to fit with, and the layout of the embedding; it is not changed.
     embedding : dask.array.Array, shape (N, C, *grid)
-        Embeddings of N normal images; the place of C is the model's `feature_axis`. Chunked along
+        Embeddings of N good images; C is at the model's `feature_axis`. Chunked along
         samples, patches or both, in chunks of any sizes, but not along features.
     sample_weight : dask.array.Array or array_like, shape (N,), optional
         How often each image counts: a weight of 2 is the image twice.
@@ -89,7 +89,7 @@ def parameters(
     *,
     split_every: int = 4,
 ) -> dict[str, da.Array]:
-    r"""Fit, and give the parameters as arrays: for models too large for one machine.
+    r"""Fit, and return the parameters as arrays: for models too large for one machine.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def p_value(model: MultiVariateGaussian, embedding: da.Array) -> da.Array:
     Parameters
     ----------
     model : MultiVariateGaussian
-        A fitted model; its ``p_value_law`` says by which law.
+        A fitted model; its ``p_value_law`` names the distribution.
     embedding : dask.array.Array, shape (M, C, *grid)
         As in `mahalanobis`.
 

@@ -31,9 +31,9 @@ def diagnostics(
 ) -> Array:
     r"""Draw the diagnostics of a model over its grid of patches.
 
-    What all patches agree on is written as its number. Else a grid of two axes is drawn as a picture,
-    one of one axis as points, and one of more axes as pictures one below another. Singular covariances,
-    whose condition is infinite, are left hatched.
+    A quantity that is the same at all patches is written as a number. Otherwise a grid of two axes is
+    drawn as a picture, one of one axis as points, and one of more axes as pictures one below another.
+    Singular covariances, whose condition number is infinite, are hatched.
 
     Parameters
     ----------

@@ -57,9 +57,8 @@ def ellipse(
     Notes
     -----
     The squared distance of two features follows :math:`\chi^2_2`, so that the points of probability
-    :math:`\alpha` lie within the distance :math:`\sqrt{-2 \log(1 - \alpha)}`. This is the law of a mean
-    and covariance that are known; where they are estimated from few samples, fewer new samples lie
-    inside.
+    :math:`\alpha` lie within the distance :math:`\sqrt{-2 \log(1 - \alpha)}`. This is for a known
+    mean and covariance; if they are estimated from few samples, fewer new samples lie inside.
 
     Examples
     --------

@@ -101,7 +101,7 @@ def overlay(
 ) -> Figure | SubFigure:
     r"""Draw anomaly maps over their images, all on one colour scale.
 
-    What is normal stays visible: the opacity of a map grows with the square of its distances, from
+    Normal regions stay visible: the opacity of a map grows with the square of its distances, from
     none at 0 to `alpha` at the upper end of the scale.
 
     Parameters
@@ -138,14 +138,13 @@ def overlay(
     See Also
     --------
     anomaly_maps : The maps below their images.
-    MultiVariateGaussian.threshold : A limit with a stated rate of false alarms.
+    MultiVariateGaussian.threshold : A limit for a given false positive rate.
 
     Notes
     -----
-    A limit belongs to the numbers it was made from. That of `MultiVariateGaussian.threshold` belongs
-    to the distances of `MultiVariateGaussian.mahalanobis`: drawn over an image, they have an outline
-    where the image is flagged. Smoothing by `anomaly_map` lowers the peaks, and the same limit then
-    outlines less.
+    The limit of `MultiVariateGaussian.threshold` is for the distances of
+    `MultiVariateGaussian.mahalanobis`: drawn over an image, they have an outline where the image is
+    flagged. Smoothing by `anomaly_map` lowers the peaks, so the same limit outlines less of a smoothed map.
 
     Examples
     --------

@@ -29,8 +29,8 @@ _POINTS = 1000
 def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = None) -> Axes:
     r"""Draw the distances of new good images against their distribution under the model.
 
-    Where the model is right the points follow the line. Above it, real distances are larger than the
-    distribution has them, and p-values too small.
+    If the model is right, the points follow the line. Points above it mean that distances are larger than
+    under the distribution, and p-values too small.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = N
 
     The axis names the distribution of `MultiVariateGaussian.p_value_law`: ``"hotelling"`` is exact,
     ``"leave-one-out"`` are the distances that the model was calibrated with, and ``"chi2"`` is an
-    approximation, which points may leave though the model is right.
+    approximation, from which points may deviate although the model is right.
 
     Examples
     --------

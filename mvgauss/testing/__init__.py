@@ -1,10 +1,10 @@
-"""What other people's test suites use: exact answers, bounds of errors, checks, strategies, vectors.
+"""Tools to test implementations: exact results, error bounds, checks, strategies, golden vectors.
 
 `exact_cov` and the like compute in rational arithmetic and round once, `svd_gaussian` larger cases in
-double. `cov_bound` and the like are the errors that a correct implementation may have. `check_cov` and
-the like (`cov_checks`, ... for single laws) call an implementation and say which law it breaks.
-`load_vectors` gives golden vectors, and `mvgauss.testing.strategies` draws inputs; it alone needs
-Hypothesis (``mvgauss[testing]``).
+double. `cov_bound` and the like bound the error of a correct implementation. `check_cov` and the like
+(`cov_checks`, ... for single laws) call an implementation and say which law it breaks. `load_vectors`
+returns golden vectors. `mvgauss.testing.strategies` draws inputs; only this module needs Hypothesis
+(``mvgauss[testing]``).
 """
 
 import importlib

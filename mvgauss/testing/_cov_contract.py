@@ -84,11 +84,11 @@ LAWS = (
         "degenerate", each(lambda f, d, x: shaped(f.answer(x), (0, 0)), these(np.zeros((3, 0))))),
     law("no_degrees_of_freedom_give_inf_or_nan: A divisor <= 0 counts as zero: no variance is negative.",
         "degenerate ddof", three({"ddof": 3}, {"ddof": 4})),
-    law("all_weight_on_one_sample_gives_nan: Nothing is left to estimate from: 0/0.",
+    law("all_weight_on_one_sample_gives_nan: No degrees of freedom are left: 0/0.",
         "degenerate aweights", exactly(these(THREE), aweights=lambda x: np.array([0, 1, 0], x.dtype))),
     law("no_degrees_of_freedom_warn: A divisor <= 0 gives a RuntimeWarning.", "warnings", warns),
     law("enough_degrees_of_freedom_do_not_warn", "", each(lambda f, d, x: silent(f.answer(x)), these(THREE))),
-    law("nan_spreads_to_its_row_and_column: So does an infinity, and neither to any other.",
+    law("nan_spreads_to_its_row_and_column: So does an infinity; other entries stay finite.",
         "nan", exactly(these(*(spoilt(table(4, 3), (1, 2), bad) for bad in (np.nan, np.inf))))),
     law("nan_stays_in_its_item_of_a_stack",
         "nan stacks", exactly(these(spoilt(np.array([table(4, 2), table(4, 2, 1)]), (0, 1, 1))))),
@@ -103,7 +103,7 @@ LAWS = (
     law("no_fweights_are_written_to",
         "fweights", each(lambda f, d, x: f.keeps(x, fweights=fweights(x)), these(THREE))),
     law("a_later_call_does_not_change_an_earlier_result", "", later_calls),
-    law("read_only_inputs_are_accepted: They are, and without a warning.", "layouts", each(
+    law("read_only_inputs_are_accepted: Without an error and without a warning.", "layouts", each(
         lambda f, d, x: silent(exact(f, d, frozen(x), {})), these(THREE))),
     law("memory_layouts_do_not_matter: Fortran order, strides of any sign and foreign byte order hold the "
         "same numbers.", "layouts", exactly(layouts)),

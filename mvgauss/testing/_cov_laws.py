@@ -115,7 +115,7 @@ LAWS = (
         "", exactly(lambda d: ((x * 2.0**k).astype(d) for k in (-10, -20, 20) for x in samples(d)))),
     law("a_constant_feature_has_no_variance: Its variance and covariances are zero: no hidden ridge.",
         "", each(constant, these([[1, 3], [2, 3], [4, 3], [0, 3]]))),
-    law("more_features_than_samples_are_fine: With N <= C the covariance is singular, and right.",
+    law("more_features_than_samples_are_fine: With N <= C the covariance is singular, but correct.",
         "", exactly(these(*(table(n, c) / 7 for n, c in ((2, 3), (3, 5), (2, 8)))))),
     law("complex_data_conjugate_the_second_factor: Entry j, k is the sum of z_j conj(z_k).",
         "complex", exactly(complex_samples)),
@@ -123,8 +123,8 @@ LAWS = (
     law("each_item_of_a_stack_has_its_own_covariance: In a stack cov(x)[i] is cov(x[i]).",
         "stacks", exactly(stacks)),
     law("samples_of_a_stack_may_be_in_columns", "stacks rowvar", exactly(columns(stacks), rowvar=True)),
-    law("aweights_serve_every_item_of_a_stack", "stacks aweights", exactly(stacks, aweights=aweights)),
-    law("fweights_serve_every_item_of_a_stack", "stacks fweights", exactly(stacks, fweights=fweights)),
+    law("aweights_apply_to_every_item_of_a_stack", "stacks aweights", exactly(stacks, aweights=aweights)),
+    law("fweights_apply_to_every_item_of_a_stack", "stacks fweights", exactly(stacks, fweights=fweights)),
     law("aweights_may_differ_between_items: Aweights of shape (..., N) belong to their items.",
         "stacks aweights weight_stacks", exactly(stacks, aweights=lambda x: of_items(x).astype(x.dtype))),
     law("fweights_may_differ_between_items: Fweights of shape (..., N) belong to their items.",
@@ -137,7 +137,7 @@ LAWS = (
     law("the_divisor_is_n_minus_ddof: Without weights, for any whole ddof.", "ddof", divided(0, 1, -1, 2, 3)),
     law("bias_divides_by_n: With bias=True the divisor is that of ddof=0.",
         "bias", exactly(samples, bias=True)),
-    law("ddof_wins_over_bias: A ddof that is given counts, whatever bias says.", "bias ddof", three(
+    law("ddof_overrides_bias: A ddof that is given is used, whatever bias is.", "bias ddof", three(
         {"bias": True, "ddof": 1}, {"bias": False, "ddof": 0}, {"bias": True, "ddof": 2})),
     law("with_fweights_the_divisor_is_their_sum_minus_ddof: With fweights only, it is sum(f) - ddof.",
         "fweights", divided(None, 0, -1, 2, fweights=fweights)),
@@ -148,7 +148,7 @@ LAWS = (
     law("with_ddof_0_the_divisor_is_the_sum_of_aweights", "aweights ddof", divided(0, aweights=aweights)),
     law("the_mean_is_weighted", "aweights", exactly(
         these([[0.0], [1.0], [8.0]]), aweights=lambda x: np.array([1, 2, 5], x.dtype))),
-    law("weights_count_once: A weight multiplies a squared deviation, not its square or its root.",
+    law("weights_multiply_squared_deviations: Not the square or the root of the weight does.",
         "aweights", exactly(these([[-1], [1], [0]]), aweights=lambda x: np.array([2, 2, 4], x.dtype))),
     law("equal_aweights_change_nothing",
         "aweights", exactly(samples, aweights=lambda x: np.full(len(x), 3, x.dtype))),

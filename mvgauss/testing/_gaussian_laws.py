@@ -120,7 +120,7 @@ LAWS = (
         "", each(inverse, lambda d: [(images(5, 2, 1, 2) + root(d) / 4).astype(d)])),
     law("what_fit_returns_unpacks_into_the_parameters: It gives the mean and the inverse covariance.",
         "unpacking", each(unpacks, embeddings)),
-    law("fitting_again_forgets_the_first_fit", "", lambda f, d, ridge: mean(
+    law("fitting_again_replaces_the_first_fit", "", lambda f, d, ridge: mean(
         f, d, images(4, 2, 2, 1, salt=3).astype(d), ridge, images(5, 2, 2, 1).astype(d))),
     law("the_inverse_is_symmetric_to_the_last_bit", "symmetric", each(
         lambda f, d, x, ridge: _calls.hermitian(fitted(f, x)[1]), embeddings)),
@@ -133,13 +133,13 @@ LAWS = (
             images(3, 2, 1, 1) + np.array([0, v])[:, None, None] for v in (np.nan, np.inf))))),
     law("no_input_is_written_to", "", each(lambda f, d, x, ridge: fitting(f).keeps(x), embeddings)),
     law("read_only_inputs_are_accepted", "layouts", each(inverse, lambda d: map(frozen, embeddings(d)))),
-    law("a_sample_weight_of_two_is_the_sample_twice: The divisor is the sum of the weights less one.",
+    law("a_sample_weight_of_two_is_the_sample_twice: The divisor is the sum of the weights minus one.",
         "sample_weight", each(weighted, lambda d: ((x, np.arange(len(x)) % 3 + 1) for x in embeddings(d)))),
     law("sample_weights_may_be_fractional", "sample_weight", each(
         weighted, lambda d: ((x, 0.75 + np.arange(len(x)) / 4) for x in embeddings(d)))),
     law("a_sample_weight_of_zero_drops_the_sample", "sample_weight", each(
         weighted, lambda d: ((x, np.arange(len(x)) % 3) for x in embeddings(d) if len(x) > 3))),
-    law("sample_weights_that_sum_to_one_are_refused: They count samples, and one has no covariance.",
+    law("sample_weights_that_sum_to_one_are_refused: They count samples, and a single one has no covariance.",
         "sample_weight errors", each(
             lambda f, d, x, ridge: fitting(f).refuses(x, sample_weight=np.full(4, 0.25, d)),
             these(images(4, 2, 1, 1)))),

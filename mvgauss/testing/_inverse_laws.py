@@ -169,14 +169,14 @@ PINV_LAWS = (
     law("the_unit_of_the_covariance_does_not_matter: No absolute cut-off, no ridge.",
         "", each(inverse, known(lambda r, c: True, 2.0**-40, 2.0**40))),
     law("no_ridge_is_added", "", each(unchanged, these([[1, 0], [0, 0]]))),
-    law("each_matrix_of_a_stack_is_inverted_alone: With its own cut-off, whatever its neighbours are.",
+    law("each_matrix_of_a_stack_is_inverted_alone: With its own cut-off, whatever the other matrices are.",
         "stacks", each(inverse, mixed)),
     law("a_stack_of_one_keeps_its_axis: A stack (1, C, C) gives (1, C, C), also for C = 1.",
         "stacks", each(inverse, these(np.eye(1)[None], np.eye(2)[None]))),
     law("a_matrix_that_is_not_square_is_refused", "errors", each(refuses, these(np.ones((2, 3))))),
     law("a_matrix_that_is_not_symmetric_is_refused", "errors", each(refuses, these([[1, 0.5], [0, 1]]))),
     law("a_matrix_that_is_not_finite_is_refused", "errors", each(refuses, these([[np.nan]], [[np.inf]]))),
-    law("a_negative_variance_is_refused: One of -1/2 is no rounding.",
+    law("a_negative_variance_is_refused: An eigenvalue of -1/2 is more than rounding.",
         "semidefinite errors", each(refuses, these([[1, 0], [0, -0.5]]))),
     law("no_input_is_written_to", "", each(lambda f, d, s, rank: f.keeps(s), covariances)),
     law("read_only_inputs_are_accepted", "layouts", each(inverse, lambda d: [frozen(np.eye(2, dtype=d))])),
@@ -201,7 +201,7 @@ DISTANCE_LAWS = (
         *((table(5, 4) / 7, table(1, 4)[0], rotated(v, d)) for v in ((1.0,) * 4, FULL, DEFICIENT))])),
     law("squared_gives_squared_distances",
         "squared", distances(lambda d: [(table(4, 4), np.ones(4), rotated(FULL, d))], squared=True)),
-    law("with_the_identity_the_distance_is_euclidean: 3, 4, 5.",
+    law("with_the_identity_the_distance_is_euclidean: (3, 4) has distance 5.",
         "", distances(lambda d: [([[3, 4]], [0, 0], np.eye(2))])),
     law("the_third_argument_is_the_inverse_covariance: It is not the covariance.",
         "", distances(lambda d: [(np.ones((1, 2)), [0, 0], np.diag([4, 9]))])),
@@ -215,12 +215,12 @@ DISTANCE_LAWS = (
         "vectors", distances(lambda d: [([3, 4], [0, 0], np.eye(2))])),
     law("each_item_of_a_stack_has_its_own_gaussian: (B, N, C), (B, C) and (B, C, C) are a loop over B, also "
         "for B = 1.", "stacks", distances(stacked)),
-    law("shapes_that_do_not_fit_are_refused: One feature is not stretched to many.", "errors", each(
+    law("shapes_that_do_not_fit_are_refused: One feature is not broadcast to many.", "errors", each(
         lambda f, d, x, mean, c: f.refuses(np.ones(x, d), np.zeros(mean, d), np.eye(c, dtype=d)),
         lambda d: [((2, 3), 2, 2), ((2, 1), 3, 3), ((2, 3), 1, 3)])),
     law("no_input_is_written_to", "", lambda f, d: f.keeps(*plain(d))),
     law("read_only_inputs_are_accepted", "layouts", distances(lambda d: [tuple(map(frozen, plain(d)))])),
-    law("the_dtype_is_that_of_the_data: Single precision gives single, double double.", "dtypes", each(
+    law("the_dtype_is_that_of_the_data: Single precision gives single, double gives double.", "dtypes", each(
         lambda f, d, kind: typed(f.answer(*plain(kind)), kind), lambda d: (np.float32, np.float64))),
 )
 

@@ -31,7 +31,7 @@ def check_cov(
     asarray: Callable[[Array], Any] | None = None,
     beyond_numpy: bool = False,
 ) -> None:
-    """Hold an implementation of a covariance to all laws that concern it.
+    """Check an implementation of a covariance against all laws that apply to it.
 
     Parameters
     ----------
@@ -44,19 +44,19 @@ def check_cov(
     skip : collection of str, optional
         Names of single laws to leave out.
     dtype : dtype, default float64
-        In which the implementation computes. With ``float32`` its data are single, it is held to the
-        bounds of single, and features on dtypes are left out.
+        In which the implementation computes. With ``float32`` its data and the bounds are those of
+        single precision, and features on dtypes are left out.
     asarray : callable, optional
-        Makes the arrays that the implementation takes of NumPy's, such as `torch.asarray`. Answers come
-        back by ``__array__`` or ``__dlpack__``. By default features of NumPy's arrays (``layouts``,
-        ``lists``, ``long_double``) are then left out.
+        Converts NumPy's arrays to those that the implementation takes, such as `torch.asarray`. Results
+        are converted back by ``__array__`` or ``__dlpack__``. With it, features of NumPy's arrays
+        (``layouts``, ``lists``, ``long_double``) are left out by default.
     beyond_numpy : bool, default False
         Whether to add the features that `mvgauss.cov` has and `numpy.cov` has not.
 
     Raises
     ------
     AssertionError
-        With each broken law, the smallest input of those that were tried, what was expected and what came.
+        With each broken law, its first failing input, the expected and the actual result.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def check_cov(
 
 
 def check_pinv(func: Callable[..., Any], **options: Any) -> None:
-    """Hold an implementation of a pseudo-inverse of covariances to all laws that concern it.
+    """Check an implementation of a pseudo-inverse against all laws that apply to it.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def check_pinv(func: Callable[..., Any], **options: Any) -> None:
 
 
 def check_mahalanobis(func: Callable[..., Any], **options: Any) -> None:
-    """Hold an implementation of a Mahalanobis distance to all laws that concern it.
+    """Check an implementation of a Mahalanobis distance against all laws that apply to it.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def check_mahalanobis(func: Callable[..., Any], **options: Any) -> None:
 
 
 def check_gaussian(factory: Callable[[], Any], *, reg_covar: float = 0.01, **options: Any) -> None:
-    """Hold an estimator of one Gaussian for each patch to all laws that concern it.
+    """Check an estimator of one Gaussian for each patch against all laws that apply to it.
 
     Parameters
     ----------

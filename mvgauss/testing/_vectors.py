@@ -30,7 +30,7 @@ class Vector:
         Arrays, floats and bools, by the names of `mvgauss`.
     answers, bounds : dict of ndarray
         By name, and how far a correct implementation in double precision may be from each answer. Empty
-        where the call has to be refused.
+        where the call has to raise an error.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Vector:
         return not self.answers
 
     def check(self, **answers: Any) -> None:
-        """Hold answers to the exact ones, each within its bound.
+        """Assert that answers are within their bounds of the exact ones.
 
         Parameters
         ----------

@@ -23,7 +23,7 @@ def test_all_broken_laws_are_listed_at_once():
         check_cov(mutants.BiasIsIgnored(), features=["bias", "ddof"])
     text = str(caught.value)
     assert "bias_divides_by_n: " in text
-    assert "ddof_wins_over_bias: " not in text
+    assert "ddof_overrides_bias: " not in text
 
 
 def test_an_exception_breaks_the_law_and_is_named():
@@ -69,8 +69,8 @@ def test_an_unknown_feature_is_not_left_out_silently(features):
 
 def test_laws_of_other_features_are_left_out():
     names = {c.name for c in cov_checks(features={"aweights", "stacks"})}
-    assert "aweights_serve_every_item_of_a_stack" in names
-    assert not {"fweights_serve_every_item_of_a_stack", "aweights_may_differ_between_items"} & names
+    assert "aweights_apply_to_every_item_of_a_stack" in names
+    assert not {"fweights_apply_to_every_item_of_a_stack", "aweights_may_differ_between_items"} & names
     check_cov(lambda x: mutants.Cov()(x), features=[])
 
 
