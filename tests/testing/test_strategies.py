@@ -134,6 +134,7 @@ except ImportError:
 """
 
 
+@pytest.mark.slow
 def test_only_the_strategies_need_hypothesis():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "only the strategies need Hypothesis"
