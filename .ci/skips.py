@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 REASONS = {
     r"could not import 'torch'|^torch is not installed": "torch, where it can be installed",
     r"^[\w.,' ]+ is not installed$": "peers of the kit, where they can be installed",
-    r"could not import '(array_api_strict|array_api_extra|jax)'": "peers, likewise",
+    r"could not import 'jax'": "peers, likewise",
     r"^no (OpenBLAS on OpenMP|MKL|BLIS) in ": "another BLAS beside NumPy's, where there is one",
     r"^there is no Node\.js here": "golden vectors are also read by JavaScript, where there is Node.js",
     r"^the shared data set '.*' is not at ": "larger data, where they lie beside the checkout",
