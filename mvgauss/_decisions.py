@@ -178,8 +178,8 @@ class Decisions(Scoring):
         fitted = self._model()
         if fitted.limit is None and fitted.distribution != "hotelling":
             warnings.warn(
-                "no limit was set, so the default for Gaussian embeddings is used; set one with "
-                "threshold(good_images, false_positive_rate)",
+                "no limit was set, so the default is used, which about 5 % of good images exceed if "
+                "embeddings are Gaussian; set one with threshold(good_images, false_positive_rate)",
                 DefaultThresholdWarning,
                 stacklevel=_checks.outside(),
             )

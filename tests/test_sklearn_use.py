@@ -139,13 +139,25 @@ def test_a_pipeline_sets_the_output_of_its_other_steps(x):
 
 
 def test_channels_are_chosen_and_rotated_by_steps_of_scikit_learn(rng):
-    """The recipe of the page: PCA sees every patch as a row."""
+    """The recipe of the page: PCA sees every patch as a row, in one pipeline that searches can use."""
     from sklearn.decomposition import PCA
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
 
-    x = frozen(rng.standard_normal((12, 8, 3, 5)))
-    pca = PCA(4).fit(np.moveaxis(x, 1, -1).reshape(-1, 8))
-    y = np.moveaxis(pca.transform(np.moveaxis(x, 1, -1).reshape(-1, 8)).reshape(12, 3, 5, 4), -1, 1)
-    assert MultiVariateGaussian().fit(y).mahalanobis(y).shape == (12, 3, 5)
+    x = frozen(rng.standard_normal((12, 8, 3, 5)) * np.arange(1, 9)[:, None, None])
+    pipeline = make_pipeline(
+        FunctionTransformer(np.take, kw_args={"indices": [7, 5, 3, 1], "axis": 1}),
+        FunctionTransformer(lambda a: np.moveaxis(a, 1, -1).reshape(-1, 4)),
+        PCA(),
+        FunctionTransformer(lambda a: np.moveaxis(a.reshape(-1, 3, 5, 4), -1, 1)),
+        MultiVariateGaussian(reg_covar=0.1),
+    )
+    # with all components kept, no distance changes
+    want = MultiVariateGaussian(reg_covar=0.1).fit(x[:, [7, 5, 3, 1]])
+    got = pipeline.fit(x).score_samples(x)
+    np.testing.assert_allclose(got, want.score_samples(x[:, [7, 5, 3, 1]]), rtol=1e-9)
+    assert np.isfinite(cross_val_score(pipeline, x, cv=3)).all()
 
 
 def test_scikit_learn_takes_it_for_a_detector_of_outliers():
