@@ -387,7 +387,8 @@ def test_every_road_gives_what_the_singular_values_of_the_rows_give(kind, c, tmp
                     assert (error <= allowed * np.maximum(np.abs(density), d**2 + c)).all(), case
                 if n == 2 or road in ("saved", "from parameters"):
                     continue  # these have no moments, of which samples could be left out
-                if c < 150 or road == "fitted":  # at 150 refits take minutes; all have the same moments
+                # at 150 refits take minutes; all roads have the same moments, of which all is double
+                if c < 150 or (road == "fitted" and kept == "float64"):
                     error = np.abs(model.leave_one_out(x[:, :, None])[some, 0] - left_out)
                     # half of the digits, as the closed form is used while these are left
                     assert (error <= max(bound, 1e-7) * left_out).all(), case
