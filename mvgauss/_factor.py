@@ -110,7 +110,7 @@ class Root(Factor):
     @classmethod
     def empty(cls, p: int, m: int, c: int, dtype: np.dtype[Any]) -> Self:
         """Return room for the factors of P patches."""
-        return cls(np.empty(p, np.intp), np.empty(p), np.empty(p), np.empty((p, m, c), dtype))
+        return cls(np.empty(p, np.int64), np.empty(p), np.empty(p), np.empty((p, m, c), dtype))
 
     @classmethod
     def of(cls, w: Whitening, shrinkage: Array) -> Self:
@@ -171,7 +171,7 @@ class Thin(Factor):
     def empty(cls, rows: Array, dtype: np.dtype[Any]) -> Self:
         """Return room for the factors of covariances with these rows."""
         p, n, _ = rows.shape
-        rank = np.empty(p, np.intp)
+        rank = np.empty(p, np.int64)
         return cls(rank, np.empty(p), np.empty(p), rows, np.empty((p, n, n), dtype), np.empty(p), np.empty(p))
 
     @classmethod

@@ -90,7 +90,8 @@ def merge(one: Fitted, other: Fitted, walk: Walk = FREELY) -> Fitted:
 def identity(c: int, p: int, dtype: np.dtype[Any]) -> Fitted:
     """Return P Gaussians of C features, of mean zero and identity covariance."""
     eye = np.broadcast_to(np.eye(c, dtype=dtype), (p, c, c))
-    return Fitted(None, dtype, np.zeros((p, c)), factor=Root(np.full(p, c), np.zeros(p), np.zeros(p), eye))
+    factor = Root(np.full(p, c, np.int64), np.zeros(p), np.zeros(p), eye)
+    return Fitted(None, dtype, np.zeros((p, c)), factor=factor)
 
 
 def from_inverse(mean: Array, inverse: Array, dtype: np.dtype[Any]) -> Fitted:

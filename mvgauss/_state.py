@@ -107,7 +107,7 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
         ("small", (p, rows, rows), dtype),
         ("scale", (p,), _DOUBLE),
         ("ridge", (p,), _DOUBLE),
-        ("rank", (p,), np.dtype(np.intp)),
+        ("rank", (p,), np.dtype(np.int64)),
         ("log_pdet", (p,), _DOUBLE),
         ("shrinkage", (p,), _DOUBLE),
         ("loo_distances", (p, good), dtype),
