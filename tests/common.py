@@ -2,9 +2,11 @@
 
 import contextlib
 import math
+import sys
 import warnings
 
 import numpy as np
+import pytest
 import scipy.linalg
 from hypothesis import strategies as st
 
@@ -19,6 +21,9 @@ STACKS = [(), (1,), (3,), (2, 1), (2, 3)]
 SCALES = [1e-6, 1e-3, 1.0, 1e3, 1e6]
 OFFSETS = [0.0, 1.0, -1000.0]
 BLOCKS = [1, 1 << 10, 4 << 20]
+
+#: Of tests that start threads themselves.
+needs_threads = pytest.mark.skipif(sys.platform == "emscripten", reason="no thread can start in a browser")
 
 seeds = st.integers(0, 2**32 - 1)
 block_sizes = st.sampled_from(BLOCKS)
@@ -63,7 +68,7 @@ def weights_of(x, kind, seed, stacked=False):
     shape = x.shape[:-1] if stacked else x.shape[-2:-1]
     out = {}
     if "f" in kind:
-        out["fweights"] = frozen(rng.integers(0, 4, shape) + (np.arange(shape[-1]) < 2))
+        out["fweights"] = frozen(rng.integers(0, 4, shape, np.intp) + (np.arange(shape[-1]) < 2))
     if "a" in kind:
         out["aweights"] = frozen(rng.uniform(0.1, 2, shape) * (rng.random(shape) < 0.8))
         if not (out["aweights"] * out.get("fweights", 1)).any(axis=-1).all():

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from common import blocks_of, frozen, seeds
+from common import blocks_of, frozen, needs_threads, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import ThreadpoolController, threadpool_limits
@@ -115,6 +115,7 @@ def test_the_first_failure_stops_the_walk_and_comes_through(n_jobs):
     assert len(done) < 100
 
 
+@needs_threads
 def test_of_several_failures_that_of_the_first_part_comes_through():
     later = threading.Event()
 
@@ -129,6 +130,7 @@ def test_of_several_failures_that_of_the_first_part_comes_through():
         _blocks.walk(task, parts(9), n_jobs=2)
 
 
+@needs_threads
 def test_an_interrupt_comes_through_whatever_else_failed():
     caller, at_work, interrupted = threading.current_thread(), threading.Event(), threading.Event()
 
@@ -146,6 +148,7 @@ def test_an_interrupt_comes_through_whatever_else_failed():
         _blocks.walk(task, parts(3), n_jobs=2)
 
 
+@needs_threads
 def test_an_interrupt_while_threads_are_waited_for_comes_through_when_they_have_ended(monkeypatch):
     """The caller has nothing left to do; the part that has begun is waited for again."""
     join, joined, ended = threading.Thread.join, [], []
@@ -209,6 +212,7 @@ def test_a_failure_is_gone_when_it_was_handled():
         gc.enable()
 
 
+@needs_threads
 @pytest.mark.parametrize("n_jobs", [1, 2, 3])
 def test_who_asks_works_too_and_no_thread_stays(n_jobs):
     before, workers = threading.active_count(), set()
@@ -224,7 +228,7 @@ def test_who_asks_works_too_and_no_thread_stays(n_jobs):
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("started", [0, 1, 2])
+@pytest.mark.parametrize("started", [0, *(pytest.param(n, marks=needs_threads) for n in (1, 2))])
 def test_where_threads_cannot_start_the_others_do_all_parts(rng, monkeypatch, started):
     x = frozen(rng.standard_normal((40, 50, 6)))
     with blocks_of(1 << 10):
@@ -271,6 +275,7 @@ def test_a_walk_inside_a_walk_starts_no_threads(n_jobs):
     assert answers == [True] * 4
 
 
+@needs_threads
 @pytest.mark.parametrize(("n_jobs", "count"), [(None, 3), (5, 3), (2, 2), (1, 1)])
 def test_one_part_alone_leaves_its_threads_to_blas_and_to_a_walk_within(n_jobs, count):
     threads, blas = set(), []
@@ -540,6 +545,7 @@ def test_many_threads_give_the_bits_of_one(rng, length, monkeypatch):
             np.testing.assert_array_equal(a, b)
 
 
+@needs_threads
 def test_models_may_be_used_from_many_threads(rng):
     model = MultiVariateGaussian().fit(frozen(rng.standard_normal((20, 6, 9, 9))))
     test, answers = frozen(rng.standard_normal((4, 6, 9, 9))), []

@@ -153,7 +153,7 @@ REFUSED = {
     "ddof nan": (lambda: cov(X, ddof=np.nan), "ddof: expected a finite real number, got nan"),
     "ddof complex": (lambda: cov(X, ddof=1j), "ddof: expected a finite real number, got 1j of type complex"),
     "ddof bool": (lambda: cov(X, ddof=True), "ddof: expected a finite real number, got True of type bool"),
-    "dtype integer": (lambda: cov(X, dtype=int), "dtype: expected a floating dtype, got int64"),
+    "dtype integer": (lambda: cov(X, dtype="int64"), "dtype: expected a floating dtype, got int64"),
     "dtype unknown": (lambda: cov(X, dtype="fine"), "dtype: expected a floating dtype, got 'fine'"),
     "dtype of open brackets": (lambda: cov(X, dtype="f4,("), "dtype: expected a floating dtype, got "),
     "dtype real": (
@@ -387,7 +387,7 @@ REFUSED = {
     ),
     "model dtype half": (lambda: fitted(dtype=np.float16), "dtype: expected float32 or float64, got float16"),
     "model dtype long": (lambda: fitted(dtype=np.longdouble), "dtype: expected float32 or float64, got "),
-    "model dtype integer": (lambda: fitted(dtype=int), "dtype: expected a floating dtype, got int64"),
+    "model dtype integer": (lambda: fitted(dtype="int64"), "dtype: expected a floating dtype, got int64"),
     "model dtype complex": (
         lambda: fitted(dtype=complex),
         "dtype: expected a floating dtype, got complex128",

@@ -371,7 +371,7 @@ def test_a_zero_weight_drops_the_row(x, seed):
 
 @given(x=samples(n=(2, 8)), seed=seeds, ddof=st.sampled_from([0, 1, 0.5]))
 def test_fweights_repeat_rows(x, seed, ddof):
-    f = frozen(np.random.default_rng(seed).integers(1, 4, x.shape[-2]))
+    f = frozen(np.random.default_rng(seed).integers(1, 4, x.shape[-2], np.intp))
     want = cov(np.repeat(x, f, axis=-2), ddof=ddof)
     assert_within(cov(x, ddof=ddof, fweights=f), want, gap(x, ddof=ddof, fweights=f))
 

@@ -208,7 +208,7 @@ def test_streamed_merged_and_loaded_models_have_the_same_default_limit(rng, tmp_
 
 
 def test_a_weight_counts_in_the_default_limit_as_often_as_the_sample_is_there(rng):
-    x, w = images(rng, 9), rng.integers(0, 4, 9)
+    x, w = images(rng, 9), rng.integers(0, 4, 9, np.intp)
     weighted = MultiVariateGaussian().fit(x, sample_weight=w)
     assert weighted.threshold_ == pytest.approx(
         MultiVariateGaussian().fit(np.repeat(x, w, axis=0)).threshold_

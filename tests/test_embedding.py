@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import assert_within, frozen, seeds
+from common import assert_within, frozen, needs_threads, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -286,6 +286,7 @@ def test_a_number_that_is_gone_when_read_again_is_named_all_the_same(x, model, s
         READERS[reader](model, Flickers(x))
 
 
+@needs_threads
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "merge"])
 def test_an_array_that_calls_the_model_it_is_read_for_gets_an_error(x, small_parts, method):
     class CallsBack(OnDisk):

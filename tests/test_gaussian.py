@@ -381,7 +381,7 @@ def test_a_weight_of_zero_drops_the_image(sets, seed):
 @given(embeddings(n=(2, 9), dtypes=[np.float64]), seeds, st.sampled_from([0, 1, 0.5]))
 def test_a_whole_weight_repeats_the_image(sets, seed, ddof):
     train, test = sets
-    w = np.random.default_rng(seed).integers(1, 4, len(train))
+    w = np.random.default_rng(seed).integers(1, 4, len(train), np.intp)
     options = {"ddof": ddof, "reg_covar": 0.1 * float(train.var())}
     got = MultiVariateGaussian(**options).fit(train, sample_weight=w)
     want = MultiVariateGaussian(**options).fit(np.repeat(train, w, axis=0))

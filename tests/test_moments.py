@@ -98,7 +98,7 @@ def thirds(x, seed, kind):
     """Return the moments of three weighted parts of the rows, and all of the weights."""
     rng = np.random.default_rng(seed)
     w = {k: rng.uniform(0.5, 2, x.shape[-2]) for k in ("aweights",) if "a" in kind}
-    w |= {k: rng.integers(1, 4, x.shape[-2]) for k in ("fweights",) if "f" in kind}
+    w |= {k: rng.integers(1, 4, x.shape[-2], np.intp) for k in ("fweights",) if "f" in kind}
     runs = np.array_split(np.arange(x.shape[-2]), 3)
     return [Moments(x[..., r, :], **{k: v[r] for k, v in w.items()}) for r in runs], w
 

@@ -279,7 +279,7 @@ def test_fourth_moments_cannot_be_asked_for_in_mid_stream(rng, way):
     samples(n=(2, 12)), seeds, st.sampled_from([0.3, *ESTIMATED]), st.sampled_from([0, 1, 0.5]), st.booleans()
 )
 def test_weighted_samples_shrink_as_those_that_are_there_as_often(x, seed, shrinkage, ddof, streamed):
-    w = np.random.default_rng(seed).integers(1, 4, len(x))
+    w = np.random.default_rng(seed).integers(1, 4, len(x), np.intp)
     options = {"shrinkage": shrinkage, "ddof": ddof, "reg_covar": 0.1 * float(x.var())}
     want = MultiVariateGaussian(**options).fit(np.repeat(x, w, axis=0))
     got = MultiVariateGaussian(**options)
