@@ -95,6 +95,11 @@ def test_bad_scores_and_rates_are_refused(call, error, match):
         call()
 
 
+def test_one_good_image_of_a_hundred_may_be_called_defective_by_default():
+    scores = frozen(np.random.default_rng(0).permutation(np.arange(200.0)))
+    assert conformal_threshold(scores) == 198  # the 199th of 201 (1 - 0.01)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # the largest distance of an image
 
