@@ -182,7 +182,7 @@ class Thin(Factor):
         gram *= scale[:, None, None]
         i = np.arange(gram.shape[1])
         gram[:, i, i] += ridge[:, None]
-        w = _whitening.whiten(gram, ridge)
+        w = _whitening.whiten(gram, ridge, rows=rows.swapaxes(1, 2), scale=scale)
         known = ridge > 0
         rest = np.where(known, c - len(i), 0)
         log_pdet = w.log_pdet + rest * np.log(np.where(known, ridge, 1))

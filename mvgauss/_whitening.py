@@ -43,6 +43,7 @@ def whiten(
     rtol: Array | None = None,
     rows: Array | None = None,
     eps: float = _EPS,
+    scale: Array | None = None,
 ) -> Whitening:
     r"""Factor a block of covariances.
 
@@ -63,6 +64,8 @@ def whiten(
         Rows K with K^T K = S less the floor, to decide by where their product has lost digits.
     eps : float
         The precision that S was rounded to: what negative eigenvalues may be rounding.
+    scale : ndarray, shape (B,), optional
+        By which K^T K is still to be multiplied.
 
     Notes
     -----
@@ -84,6 +87,7 @@ def whiten(
             rtol,
             None if rows is None else np.ldexp(rows, -square),
             eps,
+            scale,
         )
         return Whitening(
             np.ldexp(scaled.root, -square), scaled.rank, scaled.log_pdet + scaled.rank * half * math.log(4)
@@ -101,14 +105,16 @@ def whiten(
             if noise is not None:
                 zero = np.maximum(zero, noise.max(axis=1))
             proven |= zero * _MARGIN < least
-        if rows is not None:
+        if rows is not None and rows.shape[1] <= c:  # of more, it is products that are used, see `Thin`
             size, left = (np.diagonal(a, axis1=1, axis2=2) for a in (s, lower))
             proven &= (left**2 >= _triangular.EXPLAINED * size).all(axis=1)
     rank = np.full(len(s), c)
     rest = np.flatnonzero(~proven)
     if rest.size and rows is not None:
         w[rest], rank[rest], log_pdet[rest] = whiten_rows(
-            rows[rest], floor[rest], None if noise is None else noise[rest]
+            rows[rest] if scale is None else np.sqrt(scale[rest])[:, None, None] * rows[rest],
+            floor[rest],
+            None if noise is None else noise[rest],
         )
     elif rest.size:
         values, vectors = np.linalg.eigh(s[rest])
@@ -127,9 +133,9 @@ def whiten_rows(k: Array, floor: Array, noise: Array | None) -> Whitening:
     The singular values of the rows lose half as many digits as the eigenvalues of their products. Rows of
     W are as many as n or, with a floor, C.
     """
-    b, _, c = k.shape
+    b, n, c = k.shape
     exponent = np.frexp(np.abs(k).max(axis=(1, 2), initial=0))[1]
-    wide = bool((floor > 0).any())
+    wide = n < c and bool((floor > 0).any())
     _, values, vectors = np.linalg.svd(np.ldexp(k, -exponent[:, None, None]), full_matrices=wide)
     variances = np.zeros((b, vectors.shape[1]))
     variances[:, : values.shape[1]] = np.square(values)

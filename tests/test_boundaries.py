@@ -70,6 +70,20 @@ def test_a_distance_is_at_most_that_of_the_ridge_alone(n, c):
     assert (model.mahalanobis(y, squared=True) <= (z * z).sum(axis=1) / 1e-4 * (1 + 1e-12)).all()
 
 
+@pytest.mark.parametrize("n", [6, 60])
+@pytest.mark.parametrize("ridge", [0.01, 1e-6])
+def test_a_ridge_far_below_the_rounding_of_the_variances_is_a_floor(n, ridge):
+    x = draws(n, 20)
+    x[1::2] = x[::2]  # directions without any variance, in which only rounding is left of it
+    x += 1e9 * draws(n, 1)[::-1]
+    model = MultiVariateGaussian(reg_covar=ridge).fit(frozen(x))
+    y = x.mean(axis=0) + draws(4, 20)
+    z = y - x.mean(axis=0)
+    assert model.rank == [20]
+    assert (model.mahalanobis(y, squared=True) <= (z * z).sum(axis=1) / ridge * (1 + 1e-12)).all()
+    assert np.isfinite(model.score_samples(y)).all()
+
+
 # ---------------------------------------------------------------------------------------------------------
 # a given inverse is taken at its word
 
@@ -194,6 +208,19 @@ def test_a_copy_of_deficient_data_has_the_rank_of_the_data(dtype, offset, n):
     r = np.random.default_rng(3)
     x = (r.normal(size=(40, 3)) @ r.normal(size=(3, 30)))[:n, :, None].repeat(4, axis=2) * [1, 2, 0.5, 3]
     assert (MultiVariateGaussian(reg_covar=0).fit((x + offset).astype(dtype)).rank == 3).all()
+
+
+@pytest.mark.parametrize("dtypes", list(itertools.permutations(["f8", "f4", "f2"])))
+@pytest.mark.parametrize("n", [9, 60])
+def test_parts_of_deficient_data_in_several_dtypes_have_the_rank_of_the_data(dtypes, n):
+    r = np.random.default_rng(3)
+    x = (r.normal(size=(n, 3)) @ r.normal(size=(3, 30)) + 3)[:, :, None]
+    parts = [part.astype(dtype) for part, dtype in zip(np.split(x, 3), dtypes, strict=True)]
+    streamed, merged = MultiVariateGaussian(reg_covar=0), MultiVariateGaussian(reg_covar=0)
+    for part in parts:
+        streamed.partial_fit(part)
+        merged.merge(MultiVariateGaussian(reg_covar=0).partial_fit(part))
+    assert streamed.rank == merged.rank == [3]
 
 
 def test_a_small_feature_at_zero_is_not_taken_for_noise_of_a_large_one():
