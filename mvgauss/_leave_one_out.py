@@ -13,7 +13,7 @@ from mvgauss._fitting import fit
 from mvgauss._leverage import OfMany, Others, of_few
 from mvgauss._scatter import Sample, rows_of
 from mvgauss._sums import centred
-from mvgauss._walks import OutOfRangeError, Walk, least_patches
+from mvgauss._walks import OutOfRangeError, TooSmallError, Walk, least_patches
 
 
 def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Walk) -> Array:
@@ -56,7 +56,10 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
         except OutOfRangeError:
             x.raise_not_finite(part, stack)
     _raise_if_other_samples(fitted, moved)
-    _refit(fitted, x, weights, result, lost, walk)
+    try:
+        _refit(fitted, x, weights, result, lost, walk)
+    except OutOfRangeError as error:
+        x.raise_not_finite(part, stack, small=isinstance(error, TooSmallError))
     return np.sqrt(result, out=result).T
 
 

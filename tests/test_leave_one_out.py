@@ -230,3 +230,14 @@ def test_a_sample_of_zero_weight_is_left_out_at_no_cost(rng):
     got = model.leave_one_out(x, sample_weight=w)
     np.testing.assert_allclose(got, refitted(x, w), rtol=1e-8)
     np.testing.assert_allclose(got[0], model.mahalanobis(x)[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("c", [2, 8], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("image", [0, 3])
+def test_a_distance_beyond_the_range_is_refused_at_whichever_image_and_patch(rng, c, image):
+    x = rng.standard_normal((5, c, 3))
+    x[:, 1] = 0
+    x[image, 1, 1] = 1e5  # without this image nothing but the ridge is there
+    model = MultiVariateGaussian(reg_covar=1e-300).fit(frozen(x))
+    with pytest.raises(ValueError, match="embedding: expected numbers whose squares float64 can hold"):
+        model.leave_one_out(frozen(x))

@@ -216,3 +216,18 @@ def test_complex_data_merge_with_real(rng):
     x, y = rng.standard_normal((4, 2)), rng.standard_normal((3, 2)) * (1 + 2j)
     both = np.concatenate([x, y])
     assert_within(Moments(x).merge(Moments(y)).cov(), numpy_cov(both), 10 * gap(both))
+
+
+@pytest.mark.parametrize("ddof", [0, 1, 2.5])
+def test_no_samples_have_no_more_than_minus_ddof_degrees_of_freedom(ddof):
+    assert Moments(np.empty((0, 2))).divisor(ddof) == -ddof
+
+
+@pytest.mark.parametrize(("size", "taken"), [(5e-141, False), (2e-140, True), (5e139, True), (2e140, False)])
+def test_aweights_are_taken_where_their_squares_keep_their_digits(rng, size, taken):
+    x, w = frozen(rng.standard_normal((7, 2))), frozen([1, 0.5, 0, 0.25, 0.125, 1, 0.75])
+    if not taken:
+        with pytest.raises(ValueError, match="aweights: expected weights whose squares do not leave"):
+            Moments(x, size * w)
+        return
+    np.testing.assert_allclose(Moments(x, size * w).cov(), Moments(x, w).cov(), rtol=1e-13)
