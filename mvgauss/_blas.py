@@ -1,10 +1,9 @@
-"""BLAS held to one thread while blocks are walked, on every platform and after a fork.
+"""BLAS limited to one thread while blocks are walked, on every platform and after a fork.
 
-Threads over blocks and BLAS's own threads would fight for the same cores. So as long as a walk is under
-way in any thread, each BLAS of the process (NumPy's and SciPy's may be two) runs one thread, and a
-Python thread that waits for the interpreter gets its turn soon. Both are numbers of the process: all
-walks share one count of holders, the first lowers them and the last gives them back, whichever threads
-these are.
+Threads over blocks and BLAS's own threads would compete for the same cores. So during a walk in any
+thread, each BLAS of the process (NumPy's and SciPy's may be two) runs one thread, and the switch interval
+of Python threads is short. Both settings are global to the process: all walks share one count of holders,
+the first one lowers the settings and the last one restores them, whichever threads these are.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from weakref import ref
 
 from threadpoolctl import ThreadpoolController
 
-#: Seconds after which a thread that is busy in Python hands the interpreter to one that waits. A block
-#: lets go of it at each of its steps, and by default waits 5 ms each time until it has it back.
+#: Seconds after which a thread that runs Python code passes the interpreter lock to a waiting one. A block
+#: releases the lock at each of its steps, and by default waits up to 5 ms each time to acquire it again.
 TURN = 2e-5
 
 #: Seconds for which a fork waits for the blocks of other threads, which take some ms.
@@ -89,7 +88,7 @@ def _libraries() -> list[_Setting]:
         layer = getattr(library, "threading_layer", None)
         if layer == "disabled":
             continue
-        # such a call is too short to let go of the interpreter, and has no fork in its midst
+        # such a call is too short to release the interpreter lock, so that no fork can happen during it
         library.dynlib = ctypes.PyDLL(library.filepath, handle=library.dynlib._handle)
         # since 3.8 the one that everybody may call has no effect if another thread has set a limit
         write = getattr(library, "_real_set_num_threads", library.set_num_threads)
@@ -99,7 +98,7 @@ def _libraries() -> list[_Setting]:
 
 
 class _UnderWay:
-    """The blocks that threads are in the midst of, which a fork waits for, and which wait for a fork.
+    """The blocks that threads are working on: a fork waits for them, and new ones wait for a fork.
 
     A child process has a copy of every lock but only the thread that forked. OpenBLAS takes a lock of its
     own for a moment in most calls, and a child that got it taken would wait for it without end.
@@ -179,7 +178,7 @@ def one_thread() -> AbstractContextManager[None]:
 
 
 def block() -> AbstractContextManager[None]:
-    """Be in the midst of a block: a fork by another thread waits until it ends."""
+    """Work on a block: a fork by another thread waits until it ends."""
     return _held([_under_way])
 
 

@@ -1,4 +1,4 @@
-"""Arguments -> arrays, and one place that words what was expected and what came.
+"""Arguments -> arrays, and the one place that says what was expected and what it got.
 
 A leaf of the import graph. Every public function passes its arguments through here once; after that
 the algebra trusts what it gets.
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 def raise_error(
     name: str, expected: str, got: object, error: type[Exception] = ValueError, hint: str = ""
 ) -> NoReturn:
-    """Raise `error`, saying which argument it is, what was expected and what came."""
+    """Raise `error`, saying which argument it is, what was expected and what it got."""
     raise error(f"{name}: expected {expected}, got {got}{'; ' + hint if hint else ''}")
 
 

@@ -113,7 +113,7 @@ def _abandoned(path: Path) -> bool:
     """Return whether the saver that wrote a file is dead.
 
     A saver holds a lock on its file from before the first byte until the file has moved, and the system
-    lets go of it when the saver dies, however it dies: what is not empty and can be locked has no saver.
+    releases it when the saver dies, however it dies: what is not empty and can be locked has no saver.
     (Process numbers are used again, and mean nothing to other machines and containers; the file of a
     slow saver may be of any age.) What is empty, or where there are no such locks, is left for a day.
     """

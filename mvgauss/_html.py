@@ -1,6 +1,6 @@
-"""How a model shows itself: a line that makes it again, and a card for notebooks.
+"""The representations of a model: the call that makes it, and a card for notebooks.
 
-The card factors nothing, and tells of factors that were made what can be computed in an instant.
+The card computes no factors, and of existing factors only what takes no noticeable time.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def whiten_rows(k: Array, floor: Array, noise: Array | None) -> Whitening:
 
 
 def of_inverse(p: Array, eps: float) -> Whitening:
-    r"""Factor a block of inverse covariances that were rounded to precision `eps`, at their word.
+    r"""Factor a block of inverse covariances that were rounded to precision `eps`.
 
     A small eigenvalue is a direction of large variance. Rounding moves eigenvalues by at most about
     :math:`\epsilon \max_i \lVert P_i \rVert` (the norm of a symmetric matrix of independent errors is

@@ -1,4 +1,4 @@
-"""Every bad argument is refused at the door, by its name, what was expected and what came."""
+"""Every bad argument raises an error with its name, what was expected and what it got."""
 
 import re
 

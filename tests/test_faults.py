@@ -75,7 +75,7 @@ def every_step(call, error, step=1):
         with Tracer(k, error) as tracer:
             try:
                 call()
-            except (error, TypeError, ValueError):  # the door and the reader put it in their own words
+            except (error, TypeError, ValueError):  # the checks and the reader raise errors of their own
                 done = False
         yield k, tracer.where, done
         if tracer.where is None:
