@@ -6,6 +6,7 @@ The embeddings have a component that is common to all features, so that covarian
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,9 @@ from benchmarks.rows import (
     size,
     torch_side,
 )
-from mvgauss import MultiVariateGaussian
+from mvgauss import FewSamplesWarning, MultiVariateGaussian
+
+warnings.simplefilter("ignore", FewSamplesWarning)  # few samples are what is measured here
 
 #: The key of what models keep.
 KEPT = "few-kept"

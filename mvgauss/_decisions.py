@@ -274,7 +274,7 @@ class Decisions(Scoring):
                     total[b] += v.sum(axis=1)
                     squares[b] += np.square(v).sum(axis=1)
         n, eps = fitted.n_samples, float(np.finfo(np.float64).eps)
-        diagonal = fitted.scatter.diagonal()
+        diagonal = fitted.scatter.diagonal
         spread = np.sqrt(diagonal / n)
         size = spread + np.abs(fitted.mean)
         # a copy in half or single precision, where that keeps the images apart

@@ -100,6 +100,11 @@ class Factor:
         """What is kept of the factors themselves."""
         raise NotImplementedError
 
+    @property
+    def n_rows(self) -> int:
+        """How many rows of C numbers a distance takes."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Root(Factor):
@@ -123,6 +128,10 @@ class Root(Factor):
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.root.dtype
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.root.shape[1])
 
     @property
     def _double(self) -> Array:
@@ -194,6 +203,10 @@ class Thin(Factor):
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.small.dtype
+
+    @property
+    def n_rows(self) -> int:
+        return 2 * int(self.rows.shape[1])  # each is read twice
 
     @property
     def _double(self) -> tuple[Array, Array, Array]:

@@ -122,13 +122,13 @@ class Fitted:
         """
         if not self.resolution:
             return None
-        mean_square = sample.mean**2 + sample.scatter.diagonal() / sample.weight
+        mean_square = sample.mean**2 + sample.scatter.diagonal / sample.weight
         return np.asarray(self.resolution**2 * mean_square * (1 + self.n_features / self.n_samples))
 
     def factored(self, sample: Sample) -> Factor:
         """Return the factors of a block."""
         scale, ridge, rho = _shrinkage.estimate(sample, self.regularisation)
-        _checks.representable(np.sqrt(scale * sample.scatter.diagonal().sum(axis=1) + ridge), self.dtype)
+        _checks.representable(np.sqrt(scale * sample.scatter.diagonal.sum(axis=1) + ridge), self.dtype)
         return sample.scatter.factor(scale, ridge, rho, self.noise(sample), self.regularisation.any)
 
     def factors(self, walk: Walk = FREELY) -> Factor:
@@ -211,7 +211,7 @@ class Fitted:
         divisor = self.sum_weights - self.regularisation.ddof
         if self.scatter is None or divisor <= 0:
             return None
-        return np.asarray(self.scatter.diagonal().sum(axis=1) / divisor)
+        return np.asarray(self.scatter.diagonal.sum(axis=1) / divisor)
 
     def inv_covariance(self, walk: Walk = FREELY) -> Array:
         """Return the inverse covariances, ``(P, C, C)``."""
@@ -247,7 +247,8 @@ class Fitted:
                         raise OutOfRangeError
                     answers[b, run] = answer
 
-        self.walk(task, (2 * m + c) * c * 8, walk, least_patches(c))
+        n = c if factor is None else factor.n_rows
+        self.walk(task, (2 * m + n) * c * 8, walk, least_patches(n, c))
 
     @property
     def distribution(self) -> Distribution:

@@ -52,7 +52,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
                 raise OutOfRangeError
 
         try:
-            fitted.walk(task, max(n, c) * c * 8, walk, least_patches(c))
+            fitted.walk(task, max(n, c) * c * 8, walk, least_patches(c, c))
         except OutOfRangeError:
             x.raise_not_finite(part, stack)
     _raise_if_other_samples(fitted, moved)
@@ -74,7 +74,7 @@ def _few(
         whole = Sample.of(block, weights, fourth=True)
         third, fourth = whole.third, whole.fourth
     sample = Sample(fitted.sum_weights, own, rows_of(z, fitted.sum_weights, weights), third, fourth)
-    if not np.isfinite(sample.scatter.diagonal()).all():
+    if not np.isfinite(sample.scatter.diagonal).all():
         raise OutOfRangeError
     squared, lost = of_few(sample, z.swapaxes(0, 1), fitted.noise(sample), others)
     return squared, lost, (own - mean) * fitted.sum_weights
@@ -108,7 +108,7 @@ def _refit(
 
 def _raise_if_other_samples(fitted: Fitted, moved: Array) -> None:
     """Refuse samples of another mean: their weighted sum of deviations, ``(P, C)``, is not zero."""
-    variance = fitted.moments.diagonal() / fitted.sum_weights
+    variance = fitted.moments.diagonal / fitted.sum_weights
     eps = float(np.finfo(np.float64).eps)
     allowed = eps ** (1 / 3) * np.sqrt(variance) + 8 * fitted.n_samples * eps * np.abs(fitted.mean)
     if (np.abs(moved) > fitted.sum_weights * allowed).any():

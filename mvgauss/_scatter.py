@@ -9,7 +9,7 @@ rows lose half as many digits as the entries of M.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,8 +55,9 @@ class Rows:
         """Return M, ``(B, C, C)``, exactly symmetric."""
         return self_product(self.array.swapaxes(0, 1)) if self.product is None else self.product
 
+    @cached_property
     def diagonal(self) -> Array:
-        """Return the diagonals of M, ``(B, C)``."""
+        """The diagonals of M, ``(B, C)``."""
         if self.product is not None:
             return np.diagonal(self.product, axis1=1, axis2=2)
         return np.asarray(np.einsum("pnc,pnc->pc", self.array, self.array))
@@ -131,11 +132,12 @@ class Scatter:
         else:
             _triangular.pack(block.array.swapaxes(1, 2), self.array[where])
 
+    @property
     def diagonal(self) -> Array:
-        """Return the diagonals of all patches, ``(P, C)``."""
+        """The diagonals of all patches, ``(P, C)``."""
         if self.rows:
-            return Rows(self.array).diagonal()
-        return np.concatenate([self[b].diagonal() for b in self._blocks()])
+            return Rows(self.array).diagonal
+        return np.concatenate([self[b].diagonal for b in self._blocks()])
 
     def _blocks(self) -> list[slice]:
         return _blocks.slices(len(self.array), self.n_features**2 * 8)
@@ -213,7 +215,7 @@ class Sample:
         assert self.third is not None
         assert self.fourth is not None
         d, m_d = self.mean - mean, self.scatter.times(self.mean - mean)
-        trace, dd = self.scatter.diagonal().sum(axis=1), np.vecdot(d, d)
+        trace, dd = self.scatter.diagonal.sum(axis=1), np.vecdot(d, d)
         third = self.third + (trace + self.weight * dd)[:, None] * d + 2 * m_d
         fourth = self.fourth + 4 * np.vecdot(self.third, d) + 4 * np.vecdot(d, m_d)
         return third, fourth + 2 * trace * dd + self.weight * dd**2
@@ -245,6 +247,6 @@ def rows_of(z: Array, total: float, w: Array | None) -> Rows:
     With :math:`u = \sqrt{w / W}`, :math:`Z^T u = 0`. The Householder reflection that takes u to the first
     axis leaves nothing in the first row, and :math:`z_i - u_i / (1 + u_1)\, z_1` in the others.
     """
-    n = len(z)
-    u = np.full(n, 1 / np.sqrt(n)) if w is None else np.sqrt(w / (total or 1.0))
+    # without weights all u_i are the same: one row serves
+    u = np.full(2, len(z) ** -0.5) if w is None else np.sqrt(w / (total or 1.0))
     return Rows((z[1:] - (u[1:] / (1 + u[0]))[:, None, None] * z[:1]).swapaxes(0, 1))

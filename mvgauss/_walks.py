@@ -25,9 +25,9 @@ class Walk(NamedTuple):
 FREELY = Walk()
 
 
-def least_patches(c: int) -> int:
+def least_patches(n: int, c: int) -> int:
     """Return the fewest patches in a block: neighbours share cache lines of a channel-first embedding.
 
-    But matrices too large for some dozens of them cost so much more that this does not matter.
+    But matrices ``(n, C)`` too large for some dozens of them cost so much more that this does not matter.
     """
-    return max(1, min(32, 2 * _blocks.BLOCK_BYTES // (8 * c * c)))
+    return max(1, min(32, 2 * _blocks.BLOCK_BYTES // (8 * n * c)))

@@ -39,7 +39,7 @@ def check_scatter(block, m):
     np.testing.assert_allclose(block.square(), m, atol=1e-13 * size)
     assert (block.square() == block.square().swapaxes(1, 2)).all()
     i = np.arange(m.shape[1])
-    np.testing.assert_allclose(block.diagonal(), m[:, i, i], atol=1e-13 * size)
+    np.testing.assert_allclose(block.diagonal, m[:, i, i], atol=1e-13 * size)
     v = np.linspace(-1, 2, m[:, 0].size).reshape(m.shape[0], -1)
     np.testing.assert_allclose(block.times(v), np.einsum("pij,pj->pi", m, v), atol=1e-12 * size)
     norms = block.norms()
@@ -77,7 +77,7 @@ def test_what_is_written_is_what_is_read(n):
     kept[slice(2, 3)] = Sample.of(x[2:], None, fourth=False).scatter
     check_scatter(kept[slice(0, 3)], m)
     check_scatter(kept[slice(1, 2)], m[1:2])
-    np.testing.assert_allclose(kept.diagonal(), np.diagonal(m, axis1=1, axis2=2), rtol=1e-12)
+    np.testing.assert_allclose(kept.diagonal, np.diagonal(m, axis1=1, axis2=2), rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [None, "weighted"])
