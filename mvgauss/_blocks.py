@@ -1,6 +1,6 @@
-"""How a long stack is walked: block size, threads, progress.
+"""How the blocks of a long stack are processed: block size, threads, progress.
 
-The engine knows nothing of what a task computes. It cuts ``range(length)`` into slices and calls a task
+This module does not know what a task computes. It cuts ``range(length)`` into slices and calls a task
 with each, on as many threads as asked for, while BLAS is held to one. A task writes its answer where it
 belongs (slices never overlap), so the answer does not depend on the number of threads or on the order
 in which blocks finish.
@@ -28,7 +28,7 @@ from mvgauss._checks import Array
 
 P = TypeVar("P")
 
-BLOCK_BYTES = 4 << 20  #: what one block works on: some MB, to stay in the caches beside others
+BLOCK_BYTES = 4 << 20  #: memory that one block uses: some MB, so that it stays in the caches
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")  #: which of the control groups are this process's
@@ -90,7 +90,7 @@ def _quota() -> int:
     return least
 
 
-#: How many threads a walk within this one may take, which is one unless this one has a single part.
+#: The most threads of a walk within this one: one, unless this one has a single part.
 _most = contextvars.ContextVar("most threads of a walk", default=sys.maxsize)
 
 
@@ -101,7 +101,7 @@ def walk(
     n_jobs: int | None = None,
     progress: str | None = None,
 ) -> None:
-    """Call ``task(part)`` for each part, for what it writes.
+    """Call ``task(part)`` for each part; a task writes its results.
 
     Parts are begun in order, by the caller and by threads, whichever is free; where no thread can start,
     the caller does them all. A failure stops the walk and comes through: parts that have begun are waited
@@ -168,7 +168,7 @@ def walk(
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have the C library keep what blocks free for the next ones, instead of giving it back each time.
+    """Let the C library keep freed memory for the next blocks instead of returning it each time.
 
     glibc takes the largest piece that a program ever freed, up to 32 MB, as what it will need again.
     Without one, some matrices that each block allocates and frees may cost more than their algebra. So

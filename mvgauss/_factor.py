@@ -1,4 +1,4 @@
-r"""Factors of stacks of covariances: what distances, densities and inverses are computed from.
+r"""Factors of stacks of covariances: the basis of distances, densities and inverses.
 
 A `Factor` is a `Root` (W with :math:`W^T W = \hat\Sigma^+`) or `Thin`: for a covariance
 :math:`\hat\Sigma = s K^T K + \delta I` of few rows K, ``(n, C)``, with :math:`V = \sqrt s K` and T the

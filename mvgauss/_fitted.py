@@ -1,6 +1,6 @@
 """What a fitted model keeps: the moments of a grid of patches, and the factors made from them.
 
-A `Fitted` never changes, but that its factors, once made, are kept. New data make a new one.
+A `Fitted` does not change, except that its factors are kept once they are computed. New data give a new one.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Fitted:
     sum_weights: float = 0.0
     sum_squared_weights: float = 0.0
     resolution: float = 0.0  #: the machine epsilon of the samples' dtype, where coarser than double
-    scatter: Scatter | None = None  #: None where the moments are gone
+    scatter: Scatter | None = None  #: None for parameters alone
     third: Array | None = None  #: (P, C), see `Sample`
     fourth: Array | None = None  #: (P,)
-    factor: Factor | None = None  #: made when first needed
+    factor: Factor | None = None  #: computed when first needed
     loo_distances: Array | None = None  #: (P, n), sorted leave-one-out distances, if it was calibrated
-    loo_largest: Array | None = None  #: (n,), sorted, the images' largest ones
+    loo_largest: Array | None = None  #: (n,), sorted, the largest of each image
     limit: float | None = None  #: of the largest distance of an image, if one was set
-    default_limit: float | None = None  #: the one to use else, made when first needed
+    default_limit: float | None = None  #: the limit if none was set, computed when first needed
     feature_names: Array | None = None  #: (C,), of the columns, where data frames were fitted
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
@@ -227,7 +227,7 @@ class Fitted:
         return self.per_patch(held, np.empty((*self.mean.shape, self.n_features), self.dtype), walk)
 
     def score(self, x: Array, out: Array, kernel: Kernel, walk: Walk = FREELY) -> None:
-        """Write what a kernel makes of deviations of samples ``(*grid, M, C)`` from the means.
+        """Apply a kernel to the deviations of samples ``(*grid, M, C)`` from the means.
 
         The kernel takes the slice of patches, their factors and deviations ``(B, M, C)``, and `out` has
         the shape ``(*grid, M, ...)``. Factors that were not made are made block by block and given up.

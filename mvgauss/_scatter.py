@@ -154,7 +154,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Sample:
-    r"""What is known of the samples of a block of patches: their moments.
+    r"""The moments of the samples of a block of patches.
 
     `third` and `fourth` are the sums of :math:`w \lVert z \rVert^2 z` and
     :math:`w \lVert z \rVert^4` about the mean, kept where Ledoit-Wolf shrinkage asks for them.

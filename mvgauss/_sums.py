@@ -1,4 +1,4 @@
-"""Sums over the samples of a block, which add up: weights, mean and scatter.
+"""Additive sums over the samples of a block: weights, mean and scatter.
 
 A maths room: one formula merges the sums of two parts into those of the whole (Chan, Golub & LeVeque
 1982), be they runs of rows, parts of a stream or models.

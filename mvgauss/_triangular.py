@@ -11,8 +11,9 @@ from mvgauss._checks import Array
 #: Triangles of up to this size are inverted column by column, for the whole stack at once.
 _SMALL = 16
 
-#: The least part of a variance that other features may leave unexplained for a Cholesky factor of a
-#: product to be as good as one of the rows: errors grow with its inverse there, with the root of it here.
+#: A Cholesky factor of a product of rows is used where each feature has at least this share of its variance
+#: unexplained by the features before it. Its errors grow with the inverse of that share, those of a factor
+#: computed from the rows with the root of the inverse.
 EXPLAINED = 2.0**-8
 
 
@@ -35,11 +36,11 @@ def unpack(triangle: Array, c: int) -> Array:
 
 
 def root(product: Array) -> tuple[Array, Array]:
-    """Return lower triangles L with L L^T = M, ``(B, C, C)``, and for which items they are no good.
+    """Return lower triangles L with L L^T = M, ``(B, C, C)``, and the items for which L is not accurate.
 
-    The Cholesky factor of a product of rows has its rounding errors, the more digits of them the more of a
-    feature the features before it explain. Where that is nearly all, L has to come from the rows
-    themselves, see `root_of_rows`. A feature without variance is exact.
+    The more of a feature's variance is explained by the features before it, the more digits the Cholesky
+    factor of a product loses to the rounding of that product. Where nearly all is explained, L has to be
+    computed from the rows, see `root_of_rows`. A feature without variance is exact.
     """
     i = np.arange(product.shape[1])
     size = product[:, i, i]

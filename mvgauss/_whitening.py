@@ -21,10 +21,10 @@ _EPS = float(np.finfo(np.float64).eps)
 _MARGIN = 3.0
 
 #: Small eigenvalues of a given inverse count as zero where the others are larger than its rounding
-#: errors by this factor; without such a gap they are what was given.
+#: errors by this factor; without such a gap they are kept.
 _GAP = 8.0
 
-#: The precision of inverses from which on a few small eigenvalues are taken for what they are.
+#: For inverses of this precision or a coarser one, a few small eigenvalues are kept as they are.
 _COARSE = 1e-4
 
 
@@ -128,7 +128,7 @@ def whiten(
 
 
 def whiten_rows(k: Array, floor: Array, noise: Array | None) -> Whitening:
-    """Do the same for the covariances K^T K + floor I of rows ``(B, n, C)``.
+    """Factor the covariances K^T K + floor I of rows ``(B, n, C)``.
 
     The singular values of the rows lose half as many digits as the eigenvalues of their products. Rows of
     W are as many as n or, with a floor, C.
