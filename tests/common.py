@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mvgauss._blocks as blocks
 from mvgauss import MultiVariateGaussian
-from mvgauss.testing import svd_gaussian
+from mvgauss.testing import cov_bound, svd_gaussian
 
 EPS = float(np.finfo(np.float64).eps)
 SINGLE = float(np.finfo(np.float32).eps)
@@ -74,6 +74,33 @@ def weights_of(x, kind, seed, stacked=False):
         if not (out["aweights"] * out.get("fweights", 1)).any(axis=-1).all():
             out["aweights"] = frozen(np.ones(shape))
     return out
+
+
+#: Which weights there are: `aweights`, `fweights`, both.
+KINDS = ["", "a", "f", "af"]
+
+
+def product(x, w):
+    """Return the weights f a of observations ``(..., N, C)``, and f a^2."""
+    f, a = (w.get(kind, np.ones(x.shape[-2])) for kind in ("fweights", "aweights"))
+    return f * a, f * a * a
+
+
+def divisor(x, ddof, w):
+    """Return W - ddof V / W, relative to W: how far from dividing by zero."""
+    total, squared = (v.sum(axis=-1) for v in product(x, w))
+    return 1 - ddof * squared / total**2
+
+
+def scatter_bound(x, w, **options):
+    """Bound the error of scatters as that of the covariance with the divisor W."""
+    total = np.asarray(product(x, w)[0].sum(axis=-1))[..., None, None]
+    return total * cov_bound(np.atleast_2d(x), ddof=0, **w, **options)
+
+
+def gap(x, **options):
+    """Bound the difference of two computations of a covariance, of which one may merge runs of rows."""
+    return 2 * cov_bound(x, **options, streamed=True)
 
 
 def covariances(rng, stack, c, rank=None, cond=1e3):

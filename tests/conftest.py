@@ -10,7 +10,9 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves `common` out of reach
 pytest.register_assert_rewrite("common")
 
-from common import blocks_of  # noqa: E402
+from common import blocks_of, frozen  # noqa: E402
+
+from mvgauss import MultiVariateGaussian  # noqa: E402
 
 settings.register_profile("mvgauss", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.load_profile("mvgauss")
@@ -27,3 +29,19 @@ def any_blocks(request):
     """Run a test with one and with all items of a stack in a block; property tests draw what is between."""
     with blocks_of(request.param):
         yield
+
+
+@pytest.fixture
+def train(rng):
+    """Return 30 good images of 4 features on a grid, which `model` is fitted on."""
+    return frozen(rng.standard_normal((30, 4, 2, 3)) + 2)
+
+
+@pytest.fixture
+def test(rng):
+    return frozen(1.5 * rng.standard_normal((7, 4, 2, 3)) + 2)
+
+
+@pytest.fixture
+def model(train):
+    return MultiVariateGaussian().fit(train)

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from common import (
     EPS,
+    KINDS,
     LAYOUTS,
     assert_within,
     block_sizes,
     blocks_of,
+    divisor,
     frozen,
+    gap,
     layouts,
     numpy_cov,
     quietly,
     samples,
+    scatter_bound,
     seeds,
     weights_of,
 )
@@ -24,33 +28,9 @@ from hypothesis import strategies as st
 from mvgauss import Moments, cov
 from mvgauss.testing import cov_bound, exact_cov, exact_mean
 
-KINDS = ["", "a", "f", "af"]
 REAL = [np.float64, np.float32, np.float16, np.int32, np.uint8, np.dtype(">f8"), np.longdouble]
 COMPLEX = [np.complex128, np.complex64]
 NUMPY_2_2 = np.lib.NumpyVersion(np.__version__) >= "2.2.0"
-
-
-def product(x, w):
-    """Return the weights f a of observations ``(..., N, C)``, and f a^2."""
-    f, a = (w.get(kind, np.ones(x.shape[-2])) for kind in ("fweights", "aweights"))
-    return f * a, f * a * a
-
-
-def divisor(x, ddof, w):
-    """Return W - ddof V / W, relative to W: how far from dividing by zero."""
-    total, squared = (v.sum(axis=-1) for v in product(x, w))
-    return 1 - ddof * squared / total**2
-
-
-def scatter_bound(x, w, **options):
-    """Bound the error of scatters as that of the covariance with the divisor W."""
-    total = np.asarray(product(x, w)[0].sum(axis=-1))[..., None, None]
-    return total * cov_bound(np.atleast_2d(x), ddof=0, **w, **options)
-
-
-def gap(x, **options):
-    """Bound the difference of two computations of a covariance, of which one may merge runs of rows."""
-    return 2 * cov_bound(x, **options, streamed=True)
 
 
 # ---------------------------------------------------------------------------------------------------------

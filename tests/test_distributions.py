@@ -12,21 +12,6 @@ from hypothesis import strategies as st
 from mvgauss import MultiVariateGaussian, _distributions
 
 
-@pytest.fixture
-def train(rng):
-    return frozen(rng.standard_normal((30, 4, 2, 3)) + 2)
-
-
-@pytest.fixture
-def test(rng):
-    return frozen(1.5 * rng.standard_normal((7, 4, 2, 3)) + 2)
-
-
-@pytest.fixture
-def model(train):
-    return MultiVariateGaussian().fit(train)
-
-
 @pytest.mark.parametrize("ddof", [0, 1, 2.5])
 def test_p_values_are_uniform_under_the_model(rng, ddof):
     """One new sample for each fit: the values are independent."""

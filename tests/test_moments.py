@@ -4,37 +4,26 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from common import EPS, assert_within, blocks_of, frozen, numpy_cov, samples, seeds, weights_of
+from common import (
+    EPS,
+    KINDS,
+    assert_within,
+    blocks_of,
+    divisor,
+    frozen,
+    gap,
+    numpy_cov,
+    product,
+    samples,
+    scatter_bound,
+    seeds,
+    weights_of,
+)
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mvgauss import Moments, _sums, cov
-from mvgauss.testing import cov_bound, exact_cov, exact_mean, mean_bound
-
-KINDS = ["", "a", "f", "af"]
-
-
-def product(x, w):
-    """Return the weights f a of observations ``(..., N, C)``, and f a^2."""
-    f, a = (w.get(kind, np.ones(x.shape[-2])) for kind in ("fweights", "aweights"))
-    return f * a, f * a * a
-
-
-def divisor(x, ddof, w):
-    """Return W - ddof V / W, relative to W: how far from dividing by zero."""
-    total, squared = (v.sum(axis=-1) for v in product(x, w))
-    return 1 - ddof * squared / total**2
-
-
-def scatter_bound(x, w, **options):
-    """Bound the error of scatters as that of the covariance with the divisor W."""
-    total = np.asarray(product(x, w)[0].sum(axis=-1))[..., None, None]
-    return total * cov_bound(np.atleast_2d(x), ddof=0, **w, **options)
-
-
-def gap(x, **options):
-    """Bound the difference of two computations of a covariance, of which one may merge runs of rows."""
-    return 2 * cov_bound(x, **options, streamed=True)
+from mvgauss.testing import exact_cov, exact_mean, mean_bound
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -11,22 +11,6 @@ from hypothesis import strategies as st
 
 from mvgauss import MultiVariateGaussian
 
-
-@pytest.fixture
-def train(rng):
-    return frozen(rng.standard_normal((30, 4, 2, 3)) + 2)
-
-
-@pytest.fixture
-def test(rng):
-    return frozen(1.5 * rng.standard_normal((7, 4, 2, 3)) + 2)
-
-
-@pytest.fixture
-def model(train):
-    return MultiVariateGaussian().fit(train)
-
-
 # ---------------------------------------------------------------------------------------------------------
 # densities
 
