@@ -30,4 +30,4 @@ def least_patches(n: int, c: int) -> int:
 
     But matrices ``(n, C)`` too large for some dozens of them cost so much more that this does not matter.
     """
-    return max(1, min(32, 2 * _blocks.BLOCK_BYTES // (8 * n * c)))
+    return max(1, min(32, 2 * _blocks.BLOCK_BYTES // max(1, 8 * n * c)))

@@ -388,7 +388,7 @@ def test_every_road_gives_what_the_singular_values_of_the_rows_give(kind, c, tmp
         x, y = both[:n], both[n:]
         want = svd_gaussian(x, reg_covar=ridge)
         d, density = want.mahalanobis(y), want.score_samples(y)
-        some = np.arange(0, n, 1 + n // 200)  # all, or of 600 every fourth: each is a decomposition
+        some = np.arange(0, n, 1 + n * c // 9000)  # all, or of 150 features some 50: each is a decomposition
         if n > 2:  # of two, one remains, which has no covariance
             rest = (svd_gaussian(np.delete(x, i, axis=0), reg_covar=ridge) for i in some)
             left_out = np.array([g.mahalanobis(x[i : i + 1])[0] for i, g in zip(some, rest, strict=True)])
