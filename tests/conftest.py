@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves `common` out of reach
+sys.path.append(str(Path(__file__).parents[1]))  # and `benchmarks`, behind the package that is installed
 pytest.register_assert_rewrite("common")
 
 from common import blocks_of, frozen  # noqa: E402
