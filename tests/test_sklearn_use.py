@@ -212,3 +212,10 @@ def test_names_and_scores_do_not_import_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_merged_models_keep_the_names_of_their_columns(rng):
+    names = ["a", "b", "c"]
+    one, other = (MultiVariateGaussian().fit(Frame(rng.standard_normal((9, 3)), names)) for _ in range(2))
+    for model in (one, MultiVariateGaussian()):
+        assert model.merge(other).feature_names_in_.tolist() == names
