@@ -122,8 +122,7 @@ class Decisions(Scoring):
         The default is the distance that some patch of a good image exceeds with a probability of about
         5 %, by Bonferroni over the patches, if embeddings are Gaussian: by the exact law where there is
         one, or else by an approximate one that the moments give. Of parameters alone
-        (`from_parameters`), and of no more samples than features without ridge and shrinkage, it is
-        that of chi-squared, which can be far off.
+        (`from_parameters`) it is that of chi-squared, which can be far off.
         """
         fitted = self._model()
         return _limits.by_default(fitted, self._walk("factors")) if fitted.limit is None else fitted.limit

@@ -64,6 +64,29 @@ class Shape(NamedTuple):
         return cls(p * 1.0, p * 1.0, 1 / np.maximum(p, 1), np.full(p.shape, _SMALLEST))
 
     @classmethod
+    def of_pinv(cls, inverse: Array, rank: Array, n: float, unit: float) -> Shape:
+        r"""Return the law of new samples, from the pseudo-inverses Q ``(B, C, C)`` of n samples.
+
+        Of deviations whose variances are equal in d dimensions, :math:`D^2` is `unit` times
+        :math:`\chi^2_r / \chi^2_b`, with the rank r and b = d - r + 1, where r is n - 1; with r = d it is
+        Hotelling's law, b = n - r. With d unknown, or variances of a few sizes, b is what the samples say
+        of each other. With G of their products, a direction left out has the squared distance
+        :math:`(G^{-2})_{ii} / (G^{-1})_{ii}^2 - 1`, of the mean r' / (b - 1), r' = r - 1. The mean over all
+        directions, weighted by :math:`(G^{-1})_{ii}^2`, needs traces alone, those of Q and its square:
+
+        .. math:: b = 1 + (r - 1) \frac{(\operatorname{tr} Q)^2 + 2 \operatorname{tr} Q^2}
+           {r \operatorname{tr} Q^2 - (\operatorname{tr} Q)^2} .
+        """
+        c = inverse.shape[1]
+        t1 = np.trace(inverse, axis1=1, axis2=2)
+        t2 = np.square(inverse / np.where(t1 > 0, t1, 1)[:, None, None]).sum(axis=(1, 2))
+        r = np.maximum(rank, 1)
+        b = 1 + (r - 1) * (1 + 2 * t2) / np.maximum(r * t2 - 1, _SMALLEST)
+        b = np.clip(b, n - r, np.maximum(c, n - 1) - r + 1)
+        s = np.where(rank > 0, unit * r / b, 0)
+        return cls(s, s, 1 / r, 1 / b)
+
+    @classmethod
     def of_new(cls, hat: Array, g: Array, n: float, c: int) -> Shape:
         r"""Return the law of new samples, from K Q K^T ``(B, k, k)`` of rows K and the inverse Q.
 

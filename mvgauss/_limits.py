@@ -27,14 +27,16 @@ def _of(fitted: Fitted, walk: Walk) -> float:
     factor, how, c = fitted.factors(walk), fitted.regularisation, fitted.n_features
     if fitted.distribution == "hotelling":
         return math.sqrt(fitted.isf(_RATE / fitted.n_patches, factor.rank.max()))
-    law = Shape.chi2(factor.rank)
-    n = fitted.sum_weights  # a weight counts how often a sample is there
-    if fitted.scatter is not None and n > 1 and (how.any or n > c + 1):
+    law, n = Shape.chi2(factor.rank), fitted.sum_weights  # a weight counts how often a sample is there
 
-        def kernel(b: slice) -> Array:
-            k, g = fitted.moments[b].array, _shrinkage.estimate(fitted.sample(b), how)[0]
-            hat = np.matmul(k, factor[b].solve(k).swapaxes(1, 2))
-            return np.stack(Shape.of_new(hat, g, n, c), axis=1)
+    def of_block(b: slice) -> Array:
+        if not how.any:
+            unit = (n - how.ddof) * (1 + 1 / n)
+            return np.stack(Shape.of_pinv(factor[b].inverse(), factor.rank[b], n, unit), axis=1)
+        k, g = fitted.moments[b].array, _shrinkage.estimate(fitted.sample(b), how)[0]
+        hat = np.matmul(k, factor[b].solve(k).swapaxes(1, 2))
+        return np.stack(Shape.of_new(hat, g, n, c), axis=1)
 
-        law = Shape(*fitted.per_patch(kernel, np.empty((fitted.n_patches, 4)), walk).T)
+    if n > 1 and (fitted.scatter is not None or not how.any):
+        law = Shape(*fitted.per_patch(of_block, np.empty((fitted.n_patches, 4)), walk).T)
     return math.sqrt(law.largest_isf(_RATE))

@@ -180,6 +180,57 @@ def test_without_a_ridge_the_moments_lead_to_the_exact_law(rng):
     assert law.largest_isf(0.01) == pytest.approx(want, rel=0.03)
 
 
+@pytest.mark.parametrize("spread", [1, 10])
+@pytest.mark.parametrize(("n", "c", "p"), [(12, 30, 5), (20, 30, 5)])
+def test_it_is_not_exceeded_with_certainty_where_few_samples_are_not_regularised(rng, n, c, p, spread):
+    """60 fits, 3,000 new images; chi-squared is exceeded by 0 to 100 % of them."""
+    root = np.diag(np.geomspace(1, 1 / spread, c))
+    assert 0.005 < rate(rng, n, c, p, 60, 50, root, reg_covar=0) < 0.1
+
+
+def test_what_two_directions_say_of_each_other_gives_the_law_of_few_samples(rng):
+    """The means over all directions, of a polynomial in sines and cosines, from as many as determine it."""
+    c = 8
+    k = rng.standard_normal((2, c))
+    k[1] += 2 * k[0]
+    squared, expected = [], []
+    for angle in np.arange(8) * np.pi / 4:
+        out = np.cos(angle) * k[0] + np.sin(angle) * k[1]
+        kept = np.cos(angle) * k[1] - np.sin(angle) * k[0]
+        along = out @ kept / (kept @ kept)
+        weight = np.sum((out - along * kept) ** 2) ** -2
+        squared.append(weight * along**2)
+        expected.append(weight)
+    law = _distributions.Shape.of_pinv(np.linalg.pinv(k.T @ k)[None], np.full(1, 2), 3, 5.0)
+    free = 1 + np.mean(expected) / np.mean(squared)
+    assert 1.5 < free < c - 1.5
+    assert 1 / law.below[0] == pytest.approx(free, rel=1e-9)
+    assert law.mean[0] == pytest.approx(5 * 2 / free, rel=1e-9)
+    assert 1 / law.above[0] == 2
+
+
+def test_without_regularisation_weights_lead_to_the_exact_law_too(rng):
+    x = rng.standard_normal((12, 3, 2))
+    x[:, 0] = 1  # the rank is 2
+    w = np.ones(12)
+    w[0] += 1e-3
+    exact, weighted = (MultiVariateGaussian(reg_covar=0).fit(x, sample_weight=v) for v in (None, w))
+    assert (exact.p_value_law, weighted.p_value_law) == ("hotelling", "chi2")
+    assert weighted.threshold_ == pytest.approx(exact.threshold_, rel=1e-3)
+
+
+def test_the_limit_of_few_samples_does_not_depend_on_units_or_on_the_path_to_them(rng, tmp_path):
+    x = images(rng, 6, c=8)
+    want = MultiVariateGaussian(reg_covar=0).fit(x).threshold_
+    streamed = MultiVariateGaussian(reg_covar=0).fit(1e80 * x[:3]).partial_fit(1e80 * x[3:])
+    streamed.save(tmp_path / "m.npz", resumable=False)
+    again = MultiVariateGaussian(reg_covar=0).fit(np.repeat(x, 2, axis=0))
+    weighted = MultiVariateGaussian(reg_covar=0).fit(x, sample_weight=np.full(6, 2))
+    assert streamed.threshold_ == pytest.approx(want, rel=1e-8)
+    assert MultiVariateGaussian.load(tmp_path / "m.npz").threshold_ == pytest.approx(want, rel=1e-8)
+    assert weighted.threshold_ == pytest.approx(again.threshold_, rel=1e-8)
+
+
 def test_with_a_known_covariance_it_is_the_law_of_a_weighted_sum(rng):
     """For many samples, the weighted sum of chi-squares that a ridge makes of them, by simulation."""
     c, n = 4, 200_000
