@@ -53,7 +53,8 @@ def fit(
     def task(b: slice) -> None:
         block = blocks[b]
         with np.errstate(all="ignore"):
-            part = Sample.of(block, weights, how.needs_fourth)
+            room = new.moments.array[b] if base is None and new.moments.rows else None
+            part = Sample.of(block, weights, how.needs_fourth, room)
             _check_range(part, block if weights is None else block[:, weights > 0])
             if base is not None:
                 part = base.sample(b).merge(part)

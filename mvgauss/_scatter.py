@@ -92,13 +92,13 @@ class Rows:
         """Factor s M + ridge I; without regularisation M s alone, knowing the noise of its features."""
         if self.few and regularised:
             return Thin.of(self.array, scale, ridge, shrinkage)
-        rows = np.sqrt(scale)[:, None, None] * self.array
         if self.few:
+            rows = np.sqrt(scale)[:, None, None] * self.array
             return Root.of(_whitening.whiten_rows(rows, ridge, noise), shrinkage)
         s = self.square() * scale[:, None, None]
         i = np.arange(s.shape[1])
         s[:, i, i] += ridge[:, None]
-        return Root.of(_whitening.whiten(s, ridge, noise, rows=rows), shrinkage)
+        return Root.of(_whitening.whiten(s, ridge, noise, rows=self.array, scale=scale), shrinkage)
 
 
 class Scatter:
@@ -126,11 +126,11 @@ class Scatter:
         return Rows(_triangular.unpack(self.array[where], self.n_features).swapaxes(1, 2), few=False)
 
     def __setitem__(self, where: Any, block: Rows) -> None:
-        """Write a block, in the form that is kept."""
-        if self.rows:
-            self.array[where] = block.array
-        else:
+        """Write a block, in the form that is kept, unless it was made there."""
+        if not self.rows:
             _triangular.pack(block.array.swapaxes(1, 2), self.array[where])
+        elif not np.may_share_memory(room := self.array[where], block.array):
+            room[...] = block.array
 
     @property
     def diagonal(self) -> Array:
@@ -167,8 +167,8 @@ class Sample:
     fourth: Array | None = None  #: (B,)
 
     @classmethod
-    def of(cls, x: Array, w: Array | None, fourth: bool) -> Sample:
-        """Return the moments of a block of samples ``(B, N, C)`` with weights ``(N,)``."""
+    def of(cls, x: Array, w: Array | None, fourth: bool, room: Array | None = None) -> Sample:
+        """Return the moments of a block of samples ``(B, N, C)`` with weights ``(N,)``; rows in `room`."""
         b, n, c = x.shape
         weights = [] if w is None else [np.broadcast_to(w, (b, n))] * 2
         total = float(n if w is None else w.sum())
@@ -180,7 +180,7 @@ class Sample:
                 cls.merge, (cls.of(x[:, run], None if w is None else w[run], fourth) for run in runs)
             )
         _, _, mean, z = _sums.centred(x, *weights, dtype=np.dtype(np.float64))
-        scatter = rows_of(z, total, w) if in_rows(n, c) else Rows.triangular(z.swapaxes(0, 1))
+        scatter = rows_of(z, total, w, room) if in_rows(n, c) else Rows.triangular(z.swapaxes(0, 1))
         if not fourth:
             return cls(total, mean, scatter)
         # of the rows sqrt(w) z: a zero weight leaves nothing to divide
@@ -241,12 +241,14 @@ def _many(x: Array, weights: list[Array]) -> tuple[Array, Rows]:
     return sums.mean, Rows(lower.swapaxes(1, 2), False, sums.scatter)
 
 
-def rows_of(z: Array, total: float, w: Array | None) -> Rows:
-    r"""Return N - 1 rows with the products of N centred rows ``(N, B, C)``.
+def rows_of(z: Array, total: float, w: Array | None, room: Array | None = None) -> Rows:
+    r"""Return N - 1 rows with the products of N centred rows ``(N, B, C)``, in `room` if there is any.
 
     With :math:`u = \sqrt{w / W}`, :math:`Z^T u = 0`. The Householder reflection that takes u to the first
     axis leaves nothing in the first row, and :math:`z_i - u_i / (1 + u_1)\, z_1` in the others.
     """
     # without weights all u_i are the same: one row serves
     u = np.full(2, len(z) ** -0.5) if w is None else np.sqrt(w / (total or 1.0))
-    return Rows((z[1:] - (u[1:] / (1 + u[0]))[:, None, None] * z[:1]).swapaxes(0, 1))
+    out = None if room is None else room.swapaxes(0, 1)
+    rows = np.subtract(z[1:], (u[1:] / (1 + u[0]))[:, None, None] * z[:1], out=out)
+    return Rows(rows.swapaxes(0, 1))

@@ -69,7 +69,7 @@ def cholesky(s: Array) -> Array:
     NumPy's answer for a stack is all or nothing, so a stack that fails is tried in halves.
     """
     try:
-        return np.linalg.cholesky(s)
+        return np.linalg.cholesky(s.swapaxes(1, 2))  # columns are what LAPACK reads fastest
     except np.linalg.LinAlgError:
         h = len(s) // 2
         return np.concatenate([cholesky(s[:h]), cholesky(s[h:])]) if h else np.full(s.shape, np.nan)
