@@ -80,8 +80,7 @@ def diagnostics(
     maps = model.diagnostics(embedding)
     if embedding is not None:
         expected = maps.pop("kurtosis_expected")
-        kurtosis = maps["kurtosis"] / np.where(expected > 0, expected, np.nan)
-        maps["kurtosis"] = np.asarray(kurtosis)
+        maps["kurtosis"] /= np.where(expected > 0, expected, np.nan)
     constant = [is_constant(values) for values in maps.values()]
     if axes is None:
         axes = _new_axes(maps["rank"].shape, constant)
@@ -92,33 +91,24 @@ def diagnostics(
         ax.set_title(_TITLES[name])
         if same:
             _number(ax, float(values.flat[0]))
-        elif values.ndim < 2:
-            _points(ax, values, name)
         else:
-            _picture(ax, values, name)
+            _map(ax, values, name)
     return drawn
 
 
-def _new_axes(grid: tuple[int, ...], constant: list[bool]) -> Array:
+def _new_axes(grid: tuple[int, ...], constant: list[bool]) -> list[Axes]:
     """Return axes of a new figure: those of numbers in the first row, then two pictures in each."""
-    pictures = [i for i, same in enumerate(constant) if not same]
-    numbers = [i for i, same in enumerate(constant) if same]
-    rows = [numbers] * bool(numbers) + [pictures[i : i + 2] for i in range(0, len(pictures), 2)]
+    numbers, pictures = ([i for i, c in enumerate(constant) if c is same] for same in (True, False))
+    rows: list[list[Any]] = [pictures[i : i + 2] for i in range(0, len(pictures), 2)]
     high = 2.4 if len(grid) < 2 else min(6.0, max(1.6, 2.6 * math.prod(grid[:-1]) / grid[-1]))
-    heights = [1.0] * bool(numbers) + [high + 0.4] * (len(rows) - bool(numbers))
-    figure = new_figure(7.0, sum(heights))
-    cells = figure.add_gridspec(len(rows), 1, height_ratios=heights)
-    axes = np.empty(len(constant), object)
-    for r, row in enumerate(rows):
-        if row is numbers:
-            columns = cells[r].subgridspec(1, len(row))
-            places = [columns[k] for k in range(len(row))]
-        else:  # a single picture stands in the middle
-            quarters = cells[r].subgridspec(1, 4)
-            places = [quarters[:2], quarters[2:]] if len(row) == 2 else [quarters[1:3]]
-        for i, place in zip(row, places, strict=True):
-            axes[i] = figure.add_subplot(place)
-    return axes
+    heights = [high + 0.4] * len(rows)
+    if len(pictures) % 2:
+        rows[-1] = [".", *rows[-1], *rows[-1], "."]  # in the middle
+    if numbers:
+        rows, heights = [numbers, *rows], [1.0, *heights]
+    mosaic = [[[row]] for row in rows]
+    axes = new_figure(7.0, sum(heights)).subplot_mosaic(mosaic, height_ratios=heights)
+    return [axes[i] for i in range(len(constant))]
 
 
 def _number(ax: Axes, value: float) -> None:
@@ -128,38 +118,30 @@ def _number(ax: Axes, value: float) -> None:
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize="xx-large")
 
 
-def _points(ax: Axes, values: Array, name: str) -> None:
-    """Draw a diagnostic of a grid with one axis."""
-    values = np.where(np.isfinite(values), values, np.nan)
-    ax.plot(np.arange(len(values)), values, "o", markersize=3)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if name == "condition" and high > 10 * low:
-        ax.set_yscale("log")
-    else:
-        ax.set_ylim(0, 1.1 * high or 1)
-    ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-    ax.set_xlabel(_missing(int(np.isnan(values).sum()), values.size, name) or "patch")
-
-
-def _picture(ax: Axes, values: Array, name: str) -> None:
-    """Draw a diagnostic of a grid with two axes or more, with a colour bar."""
-    height = values.shape[-2]
-    picture = np.ma.masked_invalid(values.reshape(-1, values.shape[-1]))
-    low, high = float(picture.min()), float(picture.max())
-    ax.patch.set(facecolor="white", hatch="////", edgecolor="0.5")
+def _map(ax: Axes, values: Array, name: str) -> None:
+    """Draw a diagnostic over the grid: points for one axis, a picture with a colour bar for more."""
+    shown = np.ma.masked_invalid(values)
+    low, high = float(shown.min()), float(shown.max())
     logarithmic = name == "condition" and high > 10 * low
-    norm = colors.LogNorm(low, high) if logarithmic else colors.Normalize(low, high)
-    image = ax.imshow(picture, cmap="viridis", norm=norm, interpolation="nearest")
-    for edge in range(height, len(picture), height):
-        ax.axhline(edge - 0.5, color="white", linewidth=2)
-    ax.set(xticks=[], yticks=[])
-    assert ax.figure is not None
-    ticks = ticker.MaxNLocator(integer=True) if name == "rank" else None
-    ax.figure.colorbar(image, ax=ax, ticks=ticks)
-    ax.set_xlabel(_missing(picture.size - picture.count(), picture.size, name))
-
-
-def _missing(missing: int, total: int, name: str) -> str:
-    """Return in words how many values are missing, and why."""
-    why = "singular" if name == "condition" else "undefined"
-    return f"{why} in {missing:,} of {total:,} patches" if missing else ""
+    label = "patch" if values.ndim < 2 else ""
+    if values.ndim < 2:
+        ax.plot(shown, "o", markersize=3)
+        if logarithmic:
+            ax.set_yscale("log")
+        else:
+            ax.set_ylim(0, 1.1 * high or 1)
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+    else:
+        height, width = values.shape[-2:]
+        ax.patch.set(facecolor="white", hatch="////", edgecolor="0.5")
+        norm = colors.LogNorm(low, high) if logarithmic else colors.Normalize(low, high)
+        image = ax.imshow(shown.reshape(-1, width), cmap="viridis", norm=norm, interpolation="nearest")
+        for edge in range(height, shown.size // width, height):
+            ax.axhline(edge - 0.5, color="white", linewidth=2)
+        ax.set(xticks=[], yticks=[])
+        assert ax.figure is not None
+        ax.figure.colorbar(image, ax=ax, ticks=ticker.MaxNLocator(integer=True) if name == "rank" else None)
+    if missing := shown.size - shown.count():
+        why = "singular" if name == "condition" else "undefined"
+        label = f"{why} in {missing:,} of {shown.size:,} patches"
+    ax.set_xlabel(label)

@@ -70,12 +70,10 @@ def ellipse(
     (6.0, 4.0)
     """
     mu, sigma = _checks.array("mean", mean), _checks.array("covariance", covariance)
-    if mu.shape != (2,):
-        _checks.raise_error("mean", "shape (2,)", f"shape {mu.shape}", hint="choose two features")
-    if sigma.shape != (2, 2):
-        _checks.raise_error("covariance", "shape (2, 2)", f"shape {sigma.shape}", hint="choose two features")
-    _checks.finite("mean", mu)
-    _checks.finite("covariance", sigma)
+    for name, a, shape in (("mean", mu, (2,)), ("covariance", sigma, (2, 2))):
+        if a.shape != shape:
+            _checks.raise_error(name, f"shape {shape}", f"shape {a.shape}", hint="choose two features")
+        _checks.finite(name, a)
     sigma = sigma.astype(np.float64)
     size = np.abs(sigma).max()
     if abs(sigma[0, 1] - sigma[1, 0]) > 1e-5 * size:
@@ -83,29 +81,26 @@ def ellipse(
     values, vectors = np.linalg.eigh(sigma)
     if values[0] < -1e-5 * size:
         _checks.raise_error("covariance", "a positive semi-definite matrix", f"eigenvalue {values[0]:.3g}")
-    several = isinstance(level, (Sequence, np.ndarray)) and np.ndim(level) > 0
-    levels = [_checks.number("level", v, low=0, above=True) for v in (level if several else [level])]  # type: ignore[union-attr]
+    levels = [_checks.number("level", v, low=0, above=True) for v in np.ravel(level)]
     for v in levels:
         if v >= 1:
             _checks.raise_error("level", "probabilities between 0 and 1", f"{v:g}")
     ax = axes_or_current(ax)
     # the axis nearest to the first feature is the width, so that a diagonal is not turned
     first = int(abs(vectors[0, 1]) >= abs(vectors[0, 0]))
-    along = vectors[:, first] * (1 if vectors[0, first] >= 0 else -1)
+    turn = math.degrees(math.atan(vectors[1, first] / vectors[0, first]))
     sides = 2 * np.sqrt(np.maximum(values[[first, 1 - first]], 0))
     patches = []
     for i, v in enumerate(levels):
         width, height = sides * math.sqrt(-2 * math.log1p(-v))
-        look = {
-            "fill": False,
-            "edgecolor": mpl.rcParams["axes.edgecolor"],
-            "linestyle": ("-", "--", "-.", ":")[i % 4],
-            "linewidth": mpl.rcParams["lines.linewidth"],
-            "label": f"{100 * v:.4g} %",
-        }
-        turn = math.degrees(math.atan2(along[1], along[0]))
         patch = Ellipse((float(mu[0]), float(mu[1])), width, height, angle=turn)
-        patch.set(**look)
+        patch.set(
+            fill=False,
+            edgecolor=mpl.rcParams["axes.edgecolor"],
+            linestyle=("-", "--", "-.", ":")[i % 4],
+            linewidth=mpl.rcParams["lines.linewidth"],
+            label=f"{100 * v:.4g} %",
+        )
         patch.set(**style)
         ax.add_patch(patch)
         patches.append(patch)

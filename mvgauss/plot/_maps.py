@@ -76,15 +76,14 @@ def anomaly_maps(
     d = _panels.checked_maps("maps", maps, len(x))
     m = None if masks is None else _panels.checked_maps("masks", masks, len(x)) != 0
     scale, cmap = _panels.checked_scale(d, vmax), _panels.checked_colours(cmap)
-    panels = _panels.Panels(x.shape, high=2, most=12, side=2.0, titles=titles, columns=columns, fig=fig)
-    for i in range(len(x)):
-        above, below = panels.of(i)
+    figure, axes = _panels.panels(x.shape, titles, columns, fig, high=2, most=12, side=2.0)
+    for i, (above, below) in enumerate(axes.reshape(-1, 2)[: len(x)]):
         above.imshow(x[i], cmap="gray", vmin=0, vmax=white)
         heat = below.imshow(d[i], cmap=cmap, norm=scale)
         if m is not None and m[i].any():
             _panels.outline(below, np.where(m[i], 0.5, -0.5), heat.get_extent())
-    panels.colour_bar(heat, d)
-    return panels.figure
+    _panels.colour_bar(axes, heat, d)
+    return figure
 
 
 def overlay(
@@ -164,9 +163,8 @@ def overlay(
         _checks.raise_error("alpha", "an opacity of at most 1", f"{alpha:g}")
     rgba = colour(np.linspace(0, 1, 256))
     rgba[:, 3] *= alpha * np.linspace(0, 1, 256) ** 2
-    panels = _panels.Panels(x.shape, high=1, most=6, side=2.5, titles=titles, columns=columns, fig=fig)
-    for i in range(len(x)):
-        (ax,) = panels.of(i)
+    figure, axes = _panels.panels(x.shape, titles, columns, fig, high=1, most=6, side=2.5)
+    for i, ax in enumerate(axes.flat[: len(x)]):
         extent = ax.imshow(x[i], cmap="gray", vmin=0, vmax=white).get_extent()
         heat = ax.imshow(
             d[i],
@@ -178,8 +176,8 @@ def overlay(
         )
         if limit is not None and (d[i] > limit).any():
             _panels.outline(ax, d[i] - limit, extent)
-    bar = panels.colour_bar(heat, d)
+    bar = _panels.colour_bar(axes, heat, d)
     if limit is not None:
         bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
         _panels.cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
-    return panels.figure
+    return figure

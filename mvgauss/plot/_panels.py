@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -61,73 +60,59 @@ def checked_scale(d: Array, vmax: float | None) -> colors.Normalize:
 
 def checked_colours(cmap: str | colors.Colormap) -> colors.Colormap:
     """Return a colour map."""
-    if isinstance(cmap, colors.Colormap):
-        return cmap
-    if not isinstance(cmap, str) or cmap not in mpl.colormaps:
+    try:
+        return mpl.colormaps.get_cmap(cmap)
+    except (TypeError, ValueError):
         _checks.raise_error("cmap", "the name of a colour map of matplotlib", _checks.briefly(cmap))
-    return mpl.colormaps[cmap]
 
 
-class Panels:
-    """Axes for n images side by side, each with `high` axes one below another.
+def panels(
+    shape: tuple[int, ...],
+    titles: Sequence[str] | None,
+    columns: int | None,
+    fig: Figure | SubFigure | None,
+    *,
+    high: int,
+    most: int,
+    side: float,
+) -> tuple[Figure | SubFigure, Array]:
+    """Return a figure, and axes ``(rows, columns, high)`` for images side by side in it, with titles.
 
     All arguments are checked before a figure is made.
     """
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        *,
-        high: int,
-        most: int,
-        side: float,
-        titles: Sequence[str] | None,
-        columns: int | None,
-        fig: Figure | SubFigure | None,
-    ) -> None:
-        n, height, width = shape[:3]
-        if titles is not None and (isinstance(titles, str) or len(titles) != n):
-            _checks.raise_error("titles", f"{n} titles, one for each image", _checks.briefly(titles))
-        columns = math.ceil(n / math.ceil(n / most)) if columns is None else columns
-        columns = min(_checks.integer("columns", columns, low=1), n)
-        rows = math.ceil(n / columns)
-        if fig is not None and not isinstance(fig, (Figure, SubFigure)):
-            _checks.raise_error("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
-        if fig is None:
-            side = min(side, max(1.0, 12 / columns))
-            fig = new_figure(columns * side + 0.9, rows * (high * side * height / width + 0.4))
-            engine = fig.get_layout_engine()
-            assert engine is not None
-            engine.set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[call-arg]
-        self.figure = fig
-        self.rows = rows
-        self.axes: Any = fig.subplots(high * rows, columns, squeeze=False)
-        for ax in self.axes.flat:
-            ax.set(xticks=[], yticks=[])
+    n, height, width = shape[:3]
+    if titles is not None and (isinstance(titles, str) or len(titles) != n):
+        _checks.raise_error("titles", f"{n} titles, one for each image", _checks.briefly(titles))
+    columns = math.ceil(n / math.ceil(n / most)) if columns is None else columns
+    columns = min(_checks.integer("columns", columns, low=1), n)
+    rows = math.ceil(n / columns)
+    if fig is None:
+        side = min(side, max(1.0, 12 / columns))
+        fig = new_figure(columns * side + 0.9, rows * (high * side * height / width + 0.4))
+        fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
+    elif not isinstance(fig, (Figure, SubFigure)):
+        _checks.raise_error("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
+    axes = fig.subplots(high * rows, columns, squeeze=False).reshape(rows, high, columns).swapaxes(1, 2)
+    for i, column in enumerate(axes.reshape(-1, high)):
+        for ax in column:
+            ax.set(xticks=[], yticks=[], visible=i < n)
             ax.spines[:].set_visible(False)
-            ax.set_visible(False)
-        self._high, self._columns, self._titles = high, columns, titles
-
-    def of(self, i: int) -> list[Axes]:
-        """Return the axes of image i from above to below, the first with its title."""
-        row, column = divmod(i, self._columns)
-        axes = list(self.axes[self._high * row : self._high * (row + 1), column])
-        for ax in axes:
-            ax.set_visible(True)
-        if self._titles is not None:
+        if titles is not None and i < n:
             # an inch holds about eleven letters of this size
-            letters = max(4, int(11 * self.figure.bbox.width / self.figure.dpi / self._columns))
-            lines = str(self._titles[i]).splitlines()
-            title = "\n".join(textwrap.fill(s, letters, break_long_words=False) for s in lines)
-            axes[0].set_title(title, fontsize="medium")
-        return axes
+            letters = max(4, int(11 * fig.bbox.width / fig.dpi / columns))
+            lines = (textwrap.fill(s, letters, break_long_words=False) for s in str(titles[i]).splitlines())
+            column[0].set_title("\n".join(lines), fontsize="medium")
+    return fig, axes
 
-    def colour_bar(self, heat: ScalarMappable, d: Array) -> Colorbar:
-        """Draw the colour bar of all maps, pointed where some are beyond its end."""
-        extend = "max" if d.max() > heat.norm.vmax else "neither"
-        bar = self.figure.colorbar(heat, ax=self.axes, aspect=20 * self.rows, pad=0.01, extend=extend)
-        bar.set_label("standard deviations")
-        return bar
+
+def colour_bar(axes: Array, heat: ScalarMappable, d: Array) -> Colorbar:
+    """Draw the colour bar of all maps, pointed where some are beyond its end."""
+    extend = "max" if d.max() > heat.norm.vmax else "neither"
+    bar: Colorbar = axes[0, 0, 0].figure.colorbar(
+        heat, ax=axes, aspect=20 * len(axes), pad=0.01, extend=extend
+    )
+    bar.set_label("standard deviations")
+    return bar
 
 
 def outline(ax: Axes, values: Array, extent: tuple[float, float, float, float]) -> None:
@@ -141,7 +126,6 @@ def outline(ax: Axes, values: Array, extent: tuple[float, float, float, float]) 
         margin,
         levels=[0],
         colors="white",
-        linestyles="solid",
         linewidths=1.2,
         origin="upper",
         extent=(left - dx, right + dx, bottom - dy, top + dy),

@@ -86,11 +86,9 @@ def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = N
     fitted = fitted_state(model)
     d = _checks.array("distances", distances)
     grid = (fitted.n_patches,) if fitted.grid is None else fitted.grid
-    fits = d.shape[1:] == grid if fitted.grid is not None else math.prod(d.shape[1:]) == fitted.n_patches
+    fits = d.shape[1:] == grid or (fitted.grid is None and math.prod(d.shape[1:]) == fitted.n_patches)
     if d.ndim < 1 or not fits or 0 in d.shape:
-        _checks.raise_error(
-            "distances", f"shape (M, {', '.join(map(str, grid))})".replace(", )", ",)"), d.shape
-        )
+        _checks.raise_error("distances", f"shape {('M', *grid)}".replace("'", ""), d.shape)
     _checks.finite("distances", d)
     if d.min() < 0:
         _checks.raise_error("distances", "numbers >= 0", f"{d.min():g}")
