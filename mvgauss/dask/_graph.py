@@ -67,7 +67,7 @@ def states(
     )
     return da.reduction(
         leaves,
-        _tasks.same,
+        _tasks.merged,
         _tasks.merged,
         axis=0,
         name="moments",
@@ -134,7 +134,8 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
 
 def of_model(fitted: Fitted, x: da.Array, seen: Embedding) -> da.Array:
     """Return what scoring needs of a model, cut along the patches as the embedding is."""
-    fitted = replace(fitted if fitted.factor is None else fitted.without_moments(), grid=seen.grid)
+    fitted = fitted if fitted.factor is None else fitted.without_moments()
+    fitted = replace(fitted, grid=seen.grid, loo_largest=None)  # of images, not of patches
     graph: dict[Any, Any] = {}
     for where, place in places(x, seen).items():
         part = _tasks.part_of(fitted, place)

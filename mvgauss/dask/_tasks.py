@@ -77,14 +77,9 @@ def moments(
         seen.raise_not_finite(slice(0, None), seen.stack(seen.value), small=small)
 
 
-def same(state: Fitted, axis: object, keepdims: bool) -> Fitted:
-    """Return a leaf of the tree."""
-    return state
-
-
 @alone
 def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitted:
-    """Return the moments of all samples of some."""
+    """Return the moments of all samples of some; those of one come alone where a tree begins."""
     try:
         return reduce(partial(_fitting.merge, walk=ALONE), states if isinstance(states, list) else [states])
     except OutOfRangeError:
@@ -112,14 +107,11 @@ def scores(
         raise
 
 
-# ---- the arrays of a model, and of its parts
-
-
 def part_of(fitted: Fitted, place: Place) -> Fitted:
     """Return the Gaussians of some patches."""
-    arrays = {name: a[place] for name, a in on_grid(fitted).items()}
-    grid = arrays["mean"].shape[:-1]
-    return fitted.with_arrays(flat(arrays, grid), grid)
+    assert fitted.grid is not None
+    index = np.arange(fitted.n_patches).reshape(fitted.grid)[place]
+    return fitted.with_arrays({name: a[index.ravel()] for name, a in fitted.arrays.items()}, index.shape)
 
 
 def assembled(
@@ -128,37 +120,29 @@ def assembled(
     """Return the model of all patches."""
     first = parts[0]
     first.raise_if_too_few()
-    whole = {name: np.empty((*grid, *a.shape[1:]), a.dtype) for name, a in first.arrays.items()}
+    index = np.arange(math.prod(grid)).reshape(grid)
+    whole = {name: np.empty((index.size, *a.shape[1:]), a.dtype) for name, a in first.arrays.items()}
     for place, fitted in zip(places, parts, strict=True):
-        for name, a in on_grid(fitted).items():
-            whole[name][place] = a
-    model._fitted = first.with_arrays(flat(whole, grid), grid)
+        for name, a in fitted.arrays.items():
+            whole[name][index[place].ravel()] = a
+    model._fitted = first.with_arrays(whole, grid)
     return model
 
 
 def array_of(fitted: Fitted, name: str) -> Array:
-    """Return one of the arrays of Gaussians."""
-    return on_grid(fitted)[name]
+    """Return one of the arrays of Gaussians, with the axes of the grid."""
+    assert fitted.grid is not None
+    a = fitted.arrays[name]
+    return a.reshape((*fitted.grid, *a.shape[1:]))
 
 
 def of_arrays(names: list[str], blocks: list[Array]) -> Fitted:
     """Return the Gaussians of such arrays."""
     given = dict(zip(names, map(np.asarray, blocks), strict=True))
     *grid, c = given["mean"].shape
-    arrays = flat(given, tuple(grid))
+    p = math.prod(grid)
+    arrays = {name: a.reshape(p, *a.shape[len(grid) :]) for name, a in given.items()}
     factor = _factor.of_arrays(arrays)
     assert factor is not None
-    _state.check_arrays(arrays, math.prod(grid), c, None, factor.dtype)
+    _state.check_arrays(arrays, p, c, None, factor.dtype)
     return Fitted(tuple(grid), factor.dtype, arrays["mean"], factor=factor)
-
-
-def on_grid(fitted: Fitted) -> dict[str, Array]:
-    """View all arrays of patches, whose first axis these are, with the axes of the grid."""
-    assert fitted.grid is not None
-    patches = {name: a for name, a in fitted.arrays.items() if name != "loo_largest"}
-    return {name: a.reshape((*fitted.grid, *a.shape[1:])) for name, a in patches.items()}
-
-
-def flat(arrays: dict[str, Array], grid: tuple[int, ...]) -> dict[str, Array]:
-    """View such arrays with the one axis of patches again."""
-    return {name: a.reshape(math.prod(grid), *a.shape[len(grid) :]) for name, a in arrays.items()}
