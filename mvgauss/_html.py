@@ -72,16 +72,16 @@ def text(model: object) -> str:
 
 def card(model: object, fitted: Fitted | None) -> str:
     """Return the HTML of a model: its parameters, and what was fitted with a map of it."""
-    if fitted is None:
-        sizes = (getattr(model, "n_features", None), getattr(model, "n_patches", None))
-        state = "not fitted" + ("" if None in sizes else ": zero means and identity covariances")
-        body = ""
-    else:
-        state = "fitted"
+    state, body = "fitted", ""
+    if fitted is not None:
         rows = "".join(
             f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in _facts(model, fitted)
         )
         body = f'<div class="mvgauss-body"><table><tbody>{rows}</tbody></table>{_figure(fitted)}</div>'
+    elif None in (getattr(model, "n_features", None), getattr(model, "n_patches", None)):
+        state = "not fitted"
+    else:
+        state = "not fitted: zero means and identity covariances"
     return (
         f'<div class="mvgauss"><style>{STYLE}</style><div class="mvgauss-head">'
         f'<code>{escape(text(model))}</code><span class="mvgauss-state">{state}</span></div>{body}</div>'
@@ -90,7 +90,7 @@ def card(model: object, fitted: Fitted | None) -> str:
 
 def _same(value: object, default: object) -> bool:
     """Return whether a parameter has its default; 1 and 1.0 are the same, arrays are not compared."""
-    if isinstance(value, Number) and isinstance(default, Number):
+    if isinstance(value, (Number, str)) and isinstance(default, (Number, str)):
         return bool(value == default)
     return value is default
 
@@ -106,15 +106,14 @@ def _written(name: str, value: Any) -> str:
 def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
     """Yield names and values."""
     n, c, p, how = fitted.n_samples, fitted.n_features, fitted.n_patches, fitted.regularisation
-    if not n:
-        yield "samples", "unknown, the model was made from parameters"
-    else:
+    if n:
         yield "samples", f"{n:,}" + (f", of total weight {_number(fitted.sum_weights)}" * fitted.weighted)
+    else:
+        yield "samples", "unknown, the model was made from parameters"
     yield "features", f"{c:,}"
     if n:
-        advice = ", too few without shrinkage: try shrinkage='oas'"
-        needed = n <= c and how.shrinkage is None
-        yield "samples per feature", _number(n / c) + advice * needed
+        few = ", too few without shrinkage: try shrinkage='oas'" * (n <= c and how.shrinkage is None)
+        yield "samples per feature", _number(n / c) + few
     if fitted.grid == ():
         yield "grid", "none, one Gaussian"
     else:
@@ -132,25 +131,20 @@ def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
         if isinstance(how.shrinkage, str):
             yield "shrinkage", _range(factor.shrinkage)
     values, what = _deviations(fitted)
-    if values is not None and np.isfinite(values).all():
+    if values is not None:
         where = " everywhere" * (p > 1 and is_constant(values))
         yield "standard deviation", f"{_range(values)}{where}, {what}"
-    loo = fitted.loo_distances
-    yield (
-        "p-values",
-        {
-            "hotelling": "by Hotelling's distribution, exact",
-            "leave-one-out": f"by leave-one-out distances of {0 if loo is None else loo.shape[1]:,} images",
-            "chi2": "by chi-squared, approximate" + "; see calibrate()" * (fitted.trace() is not None),
-        }[fitted.distribution],
-    )
+    distributions = {
+        "hotelling": "by Hotelling's distribution, exact",
+        "leave-one-out": f"by leave-one-out distances of {n:,} images",
+        "chi2": "by chi-squared, approximate" + "; see calibrate()" * (fitted.scatter is not None),
+    }
+    yield "p-values", distributions[fitted.distribution]
     if fitted.limit is not None:
         yield "threshold", _number(fitted.limit)
-    if fitted.trace() is None:
+    if fitted.scatter is None:
         yield "fitting", "not possible, the moments were not saved"
-        return
-    now = [getattr(model, name, None) for name in how._fields]
-    if not all(a == b if isinstance(b, str) else _same(a, b) for a, b in zip(now, how, strict=True)):
+    elif not all(_same(getattr(model, name, None), value) for name, value in how._asdict().items()):
         yield "fitted with", ", ".join(f"{k}={v!r}" for k, v in how._asdict().items())
 
 
@@ -159,10 +153,9 @@ def _condition(fitted: Fitted) -> str:
     # a factor of n < C samples works on matrices of that size
     assert fitted.factor is not None
     side = min(fitted.n_features, 2 * fitted.n_samples or math.inf)
-    count = int(WORK / side**3)
+    total, count = fitted.n_patches, int(WORK / side**3)
     if not count:
         return "see diagnostics()"
-    total = fitted.n_patches
     every = math.ceil(total / count)
     with one_thread():
         values = fitted.factor[::every].condition()
@@ -178,15 +171,16 @@ def _condition(fitted: Fitted) -> str:
 
 
 def _deviations(fitted: Fitted) -> tuple[Array | None, str]:
-    """Return a typical standard deviation of the features of each patch, and what it is."""
+    """Return a typical standard deviation of the features of each patch, if known, and what it is."""
     trace, factor = fitted.trace(), fitted.factor
     if trace is not None:
-        values = np.sqrt(np.maximum(trace, 0) / fitted.n_features)
-        return values, "the root of the mean variance"
-    if factor is None:
+        values, what = np.sqrt(np.maximum(trace, 0) / fitted.n_features), "the root of the mean variance"
+    elif factor is not None:
+        values = np.exp(factor.log_pdet / (2 * np.maximum(factor.rank, 1)))
+        what = "the geometric mean over all directions"
+    else:
         return None, ""
-    values = np.exp(factor.log_pdet / (2 * np.maximum(factor.rank, 1)))
-    return values, "the geometric mean over all directions"
+    return values if np.isfinite(values).all() else None, what
 
 
 def is_constant(values: Array) -> bool:
@@ -197,7 +191,7 @@ def is_constant(values: Array) -> bool:
 def _figure(fitted: Fitted) -> str:
     """Return the map of the standard deviations over the grid, with its scale and caption."""
     values, _ = _deviations(fitted)
-    if values is None or not np.isfinite(values).all() or is_constant(values):
+    if values is None or is_constant(values):
         return ""
     low, high = float(values.min()), float(values.max())
     cells, note = _laid_out(values.reshape(fitted.grid or (len(values),)))
@@ -215,33 +209,31 @@ def _figure(fitted: Fitted) -> str:
 
 def _laid_out(values: Array) -> tuple[Array, str]:
     """Return a grid as one picture, NaN where there is nothing, and what was done to fit it in."""
-    if values.ndim == 1:
-        values = values[None]
-    slices = values.reshape(-1, *values.shape[-2:])
+    slices = np.atleast_2d(values)
+    slices = slices.reshape(-1, *slices.shape[-2:])
     shown = slices[:SLICES]
     columns = math.ceil(math.sqrt(len(shown)))
     most = PIXELS if shown.shape[:2] == (1, 1) else max(1, CELLS // columns)
     step = max(math.ceil(n / most) for n in shown.shape[1:])
-    tiles = [_averaged(s, step) for s in shown]
-    height, width = tiles[0].shape
-    rows = math.ceil(len(shown) / columns)
-    picture = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
-    for k, tile in enumerate(tiles):
-        top, left = k // columns * (height + 1), k % columns * (width + 1)
-        picture[top : top + height, left : left + width] = tile
-    along = "" if shown.shape[1] == 1 else " along each axis"
-    note = "" if step == 1 else f"; a cell is a mean over {step} patches{along}"
+    note = f"; a cell is a mean over {step} patches" if step > 1 else ""
+    if step > 1 and shown.shape[1] > 1:
+        note += " along each axis"
     if len(slices) > 1:
         count = "all" if len(shown) == len(slices) else f"the first {len(shown)} of"
         note += f"; {count} {len(slices):,} slices of the last two axes"
-    return picture, note
+    cells = _averaged(shown, step)
+    n, height, width = cells.shape
+    tiles = np.full((math.ceil(n / columns) * columns, height + 1, width + 1), np.nan)
+    tiles[:n, :-1, :-1] = cells
+    rows = tiles.reshape(-1, columns, height + 1, width + 1).swapaxes(1, 2)
+    return rows.reshape(-1, columns * (width + 1))[:-1, :-1], note
 
 
-def _averaged(picture: Array, step: int) -> Array:
+def _averaged(pictures: Array, step: int) -> Array:
     """Return the means of squares of `step` times `step`, smaller ones at the far edges."""
-    sums, counts = picture, np.ones(picture.shape)
-    for axis in (0, 1):
-        starts = np.arange(0, picture.shape[axis], step)
+    sums, counts = pictures, np.ones(pictures.shape)
+    for axis in (-1, -2):
+        starts = np.arange(0, pictures.shape[axis], step)
         sums, counts = (np.add.reduceat(a, starts, axis=axis) for a in (sums, counts))
     return np.asarray(sums / counts)
 
@@ -249,19 +241,15 @@ def _averaged(picture: Array, step: int) -> Array:
 def _svg(values: Array, size: tuple[int, int], name: str) -> str:
     """Draw numbers from 0 to 1 as coloured cells: one path for each colour, its runs as lines."""
     rows, columns = values.shape
-    with np.errstate(invalid="ignore"):
-        levels = np.where(
-            np.isfinite(values), np.clip(values * len(COLOURS), 0, len(COLOURS) - 1).astype(int), -1
-        )
-    runs: list[list[str]] = [[] for _ in COLOURS]
+    top = len(COLOURS) - 1
+    levels = np.nan_to_num(np.minimum(values * len(COLOURS), top), nan=-1).astype(int)
+    runs = [""] * len(COLOURS)
     for y, row in enumerate(levels):
         starts = np.flatnonzero(np.diff(row, prepend=-2))
         for x, length in zip(starts, np.diff(starts, append=columns), strict=True):
             if row[x] >= 0:
-                runs[row[x]].append(f"M{x} {y}h{length}")
-    paths = "".join(
-        f'<path stroke="{colour}" d="{"".join(d)}"/>' for colour, d in zip(COLOURS, runs, strict=True) if d
-    )
+                runs[row[x]] += f"M{x} {y}h{length}"
+    paths = "".join(f'<path stroke="{c}" d="{d}"/>' for c, d in zip(COLOURS, runs, strict=True) if d)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{columns * size[0]}" height="{rows * size[1]}" '
         f'viewBox="0 -.5 {columns} {rows}" preserveAspectRatio="none" shape-rendering="crispEdges" '
@@ -278,7 +266,5 @@ def _range(values: Array | Sequence[float]) -> str:
 def _number(value: float) -> str:
     """Return three digits of a number, with an exponent only where it is shorter."""
     if value == 0 or 1e-3 <= abs(value) < 1e6:
-        digits = 2 - math.floor(math.log10(abs(value))) if value else 0
-        short = f"{round(value, digits):,.{max(digits, 0)}f}"
-        return short.rstrip("0").rstrip(".") if "." in short else short
+        return f"{float(f'{value:.3g}'):,.9g}"
     return f"{value:.2e}".replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

@@ -239,6 +239,7 @@ def test_too_few_samples_for_a_covariance_are_no_error():
     card = read(MultiVariateGaussian().partial_fit(np.ones((1, 2, 3))))
     assert card.facts["samples"] == "1"
     assert "standard deviation" not in card.facts
+    assert "fitting" not in card.facts, "more can be fitted"
     assert "svg" not in dict(card.tags)
 
 
