@@ -19,7 +19,7 @@ import secrets
 import stat
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,9 @@ _METADATA_BYTES = 48_000
 #: of members is longer is none of ours.
 _PIECE_BYTES = 1 << 17
 
-#: How a `.npy` member starts, and its header, as NumPy writes them for a plain array.
-_NPY_START = b"\x93NUMPY\x01\x00"
+#: How a `.npy` member starts, as NumPy writes it for a plain array.
 _NPY = re.compile(
-    rb"\{'descr': '([<>|][iuf]\d)', 'fortran_order': False, "
+    rb"(?s:\x93NUMPY\x01\x00..)\{'descr': '([<>|][iuf]\d)', 'fortran_order': False, "
     rb"'shape': \((|\d{1,18},|\d{1,18}(?:, \d{1,18}){1,7})\), \} *\n"
 )
 
@@ -74,7 +73,7 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
         _checks.raise_error("path", "a regular file or none yet", f"{str(target)!r}, which is something else")
     if not target.parent.is_dir():
         raise MissingFile(f"path: expected a folder that exists, got {str(target.parent)!r}")
-    mode = stat.S_IMODE(target.stat().st_mode) & 0o777 if target.exists() else None
+    mode = target.stat().st_mode & 0o777 if target.exists() else None
     prefix = f".mvgauss-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
     _remove_abandoned(target.parent, prefix)
     beside = target.with_name(prefix + secrets.token_hex(8))
@@ -101,28 +100,22 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
 
 
 def _remove_abandoned(folder: Path, prefix: str) -> None:
-    """Remove what savers of the same target left behind that were killed."""
-    with contextlib.suppress(OSError):
-        for path in folder.glob(f"{prefix}*"):
-            with contextlib.suppress(OSError):
-                if _abandoned(path):
-                    path.unlink()
-
-
-def _abandoned(path: Path) -> bool:
-    """Return whether the saver that wrote a file is dead.
+    """Remove what savers of the same target left behind that were killed.
 
     A saver holds a lock on its file from before the first byte until the file has moved, and the system
     releases it when the saver dies, however it dies: what is not empty and can be locked has no saver.
     (Process numbers are used again, and mean nothing to other machines and containers; the file of a
     slow saver may be of any age.) What is empty, or where there are no such locks, is left for a day.
     """
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if fcntl is not None and status.st_size:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # an error where another has it
-            return True
-    return time.time() - status.st_mtime > 86_400
+    for path in folder.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if fcntl is not None and status.st_size:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # an error where another has it
+                elif time.time() - status.st_mtime < 86_400:
+                    continue
+            path.unlink()
 
 
 # ---- reading
@@ -136,19 +129,26 @@ def read(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any], dict[str, A
     name = _path(path)
     with _opened(name) as file:
         _raise_if_special(os.fstat(file.fileno()), name)
-        with _refusing_damage(name):
+        try:  # whatever goes wrong, and there are many ways, means the same
             archive = zipfile.ZipFile(file)
             header = _header(archive)
-        version = header.pop("version", None)
-        if type(version) is not int or version not in READABLE:
-            _checks.raise_error(
-                "path",
-                f"a file of format version {' or '.join(map(str, READABLE))}",
-                f"version {_checks.briefly(version)} in {name!r}",
-                hint="a newer mvgauss may read it",
-            )
-        with _refusing_damage(name):
-            arrays = _arrays(archive, header.pop("members", None), os.fstat(file.fileno()).st_size)
+            version, members = header.pop("version", None), header.pop("members", None)
+            known = type(version) is int and version in READABLE
+            arrays = _arrays(archive, members, os.fstat(file.fileno()).st_size) if known else {}
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"path: expected a file written by MultiVariateGaussian.save, got {name!r}, which is "
+                f"damaged or something else: {error}"
+            ) from error
+    if not known:
+        _checks.raise_error(
+            "path",
+            f"a file of format version {' or '.join(map(str, READABLE))}",
+            f"version {_checks.briefly(version)} in {name!r}",
+            hint="a newer mvgauss may read it",
+        )
     return version, header, arrays
 
 
@@ -176,20 +176,6 @@ def _raise_if_special(status: os.stat_result, name: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def _refusing_damage(name: str) -> Iterator[None]:
-    """Refuse a file in which anything goes wrong: there are many ways, and all mean the same."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"path: expected a file written by MultiVariateGaussian.save, got {name!r}, which is "
-            f"damaged or something else: {error}"
-        ) from error
-
-
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
     """Return the header of a file of ours, of any version."""
     text = _array(archive, archive.getinfo("header.npy"), _HEADER_BYTES)
@@ -215,8 +201,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Array:
         raise ValueError(f"the member {info.filename!r} is compressed")
     with archive.open(info) as member:
         start = member.read(10)
-        match = _NPY.fullmatch(member.read(int.from_bytes(start[8:], "little")))
-        if start[:8] != _NPY_START or match is None:
+        match = _NPY.fullmatch(start + member.read(int.from_bytes(start[8:], "little")))
+        if match is None:
             raise ValueError(f"the member {info.filename!r} is no plain array")
         dtype = np.dtype(match[1].decode())
         shape = tuple(int(n) for n in re.findall(rb"\d+", match[2]))
@@ -244,9 +230,8 @@ def plain_metadata(value: object) -> dict[str, Any]:
         result: dict[str, Any] = plain("metadata", value)
         size = len(json.dumps(result))
     except RecursionError:
-        _checks.raise_error(
-            "metadata", "lists and dicts that end", "some within themselves, or as good as that"
-        )
+        got = "some within themselves, or as good as that"
+        _checks.raise_error("metadata", "lists and dicts that end", got)
     if size > _METADATA_BYTES:
         _checks.raise_error("metadata", f"at most {_METADATA_BYTES} bytes as JSON", f"{size}")
     return result
@@ -254,13 +239,13 @@ def plain_metadata(value: object) -> dict[str, Any]:
 
 def plain(name: str, value: object) -> Any:
     """Return None, a truth value, a number, a text, or lists and dicts of these, free of NumPy's kinds."""
-    if value is None:
-        return None
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        if int(value).bit_length() > 1024:
-            _checks.raise_error(name, "an integer of at most 1024 bits", f"one of {int(value).bit_length()}")
+    if isinstance(value, (np.bool_, np.integer)):
+        value = value.item()
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > 1024:
+            _checks.raise_error(name, "an integer of at most 1024 bits", f"one of {value.bit_length()}")
         return int(value)
     if isinstance(value, (float, np.floating)):
         return _checks.number(name, value)
@@ -271,9 +256,8 @@ def plain(name: str, value: object) -> Any:
     if not isinstance(value, Mapping):
         wanted = "None, True or False, a number, text, or lists and dicts of these"
         got = f"{_checks.briefly(value)} of type {type(value).__name__}"
-        _checks.raise_error(
-            name, wanted, got, TypeError, "see .tolist()" if isinstance(value, np.ndarray) else ""
-        )
+        hint = "see .tolist()" if isinstance(value, np.ndarray) else ""
+        _checks.raise_error(name, wanted, got, TypeError, hint)
     for key in value:
         if not isinstance(key, str):
             _checks.raise_error(name, "keys that are text", f"{_checks.briefly(key)}", TypeError)
