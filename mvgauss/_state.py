@@ -42,17 +42,30 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     n, w, v = _counts(values)
     resumable = _checks.flag("resumable", values["resumable"])
     form = "rows" if in_rows(n, c) else "triangle"
-    names = {"mean"} | ({form} if resumable else set())
-    names |= {"third", "fourth"} if resumable and how.needs_fourth else set()
     factor = _factor.of_arrays(arrays)
-    names |= set(factor.arrays()) if factor else set()
-    names |= {"loo_distances", "loo_largest"} & set(arrays)
+    names = {"mean", *({"loo_distances", "loo_largest"} & set(arrays)), *(factor.arrays() if factor else ())}
+    if resumable:
+        names |= {form, "third", "fourth"} if how.needs_fourth else {form}
     if set(arrays) != names or not (resumable or factor):
         _checks.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     check_arrays(arrays, p, c, n if resumable else None, dtype)
+    loo = arrays.get("loo_distances")
+    if loo is not None and (loo.shape[1] != n or (np.diff(loo, axis=1) < 0).any()):
+        got = f"shape {loo.shape}, or out of order"
+        _checks.raise_error("loo_distances", f"{n} of each patch in order", got)
     grid = values["grid"]
-    self = Fitted(
-        grid=None if grid is None else tuple(_checks.integer("grid", g, low=1) for g in grid),
+    if grid is not None:
+        grid = tuple(_checks.integer("grid", g, low=1) for g in grid)
+        if math.prod(grid) != p:
+            _checks.raise_error("grid", f"{p} patches", f"{grid}")
+    rest: dict[str, Any] = {
+        name: arrays.get(name) for name in ("third", "fourth", "loo_distances", "loo_largest")
+    }
+    for name in ("limit", "default_limit"):
+        if values.get(name) is not None:
+            rest[name] = _checks.number(name, values[name], low=0)
+    return Fitted(
+        grid=grid,
         dtype=dtype,
         mean=mean,
         regularisation=how,
@@ -62,19 +75,9 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         resolution=_checks.number("resolution", values["resolution"], low=0),
         scatter=Scatter(arrays[form], c) if resumable else None,
         factor=factor,
-        **{name: arrays.get(name) for name in ("third", "fourth", "loo_distances", "loo_largest")},
-        limit=_limit("limit", values["limit"]),
-        default_limit=_limit("default_limit", values.get("default_limit")),
+        **rest,
         feature_names=_names.loaded(values.get("feature_names"), c),
     )
-    loo = self.loo_distances
-    if loo is not None and (loo.shape[1] != n or (np.diff(loo, axis=1) < 0).any()):
-        _checks.raise_error(
-            "loo_distances", f"{n} of each patch in order", f"shape {loo.shape}, or out of order"
-        )
-    if self.grid is not None and math.prod(self.grid) != p:
-        _checks.raise_error("grid", f"{p} patches", f"{self.grid}")
-    return self
 
 
 def _counts(values: dict[str, Any]) -> tuple[int, float, float]:
@@ -87,16 +90,10 @@ def _counts(values: dict[str, Any]) -> tuple[int, float, float]:
     return n, w, v
 
 
-def _limit(name: str, value: object) -> float | None:
-    """Return a limit, or None."""
-    return None if value is None else _checks.number(name, value, low=0)
-
-
 def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
     """Refuse arrays of other shapes or kinds, and values that cannot be."""
-    rows = arrays["rows"].shape[1] if "rows" in arrays and arrays["rows"].ndim == 3 else 0
-    good = arrays["loo_distances"].size // p if "loo_distances" in arrays else 0
-    high = np.shape(arrays["root"])[1] if "root" in arrays and arrays["root"].ndim == 3 else 0
+    second = {name: a.shape[1] for name, a in arrays.items() if a.ndim > 1}
+    rows, good, high = (second.get(name, 0) for name in ("rows", "loo_distances", "root"))
     for name, shape, kind in (
         ("mean", (p, c), _DOUBLE),
         ("rows", (p, rows if n is None else n - 1, c), dtype if n is None else _DOUBLE),
@@ -139,25 +136,22 @@ def _from_version_1(
     sum of their squares, they give the same covariances as counts.
     """
     known = {"mean", "scatter", "third", "fourth", "good", "factor", "rank", "log_pdet", "shrinkage"}
-    if not {"mean"} <= set(arrays) <= known:
+    if not set(arrays) <= known:
         _checks.raise_error("file", f"arrays of {sorted(known)}", f"{sorted(arrays)}")
     for name, a in arrays.items():
         _check_values(name, a, arrays["mean"].shape[-1])
-    new = dict(values)
-    how = Regularisation.checked(*new.pop("how"))
-    weighted = _checks.flag("weighted", new.pop("weighted"))
+    new = values | {"resumable": "scatter" in arrays}
+    new["regularisation"] = Regularisation.checked(*new.pop("how"))._asdict()
+    new["resolution"] = float(np.finfo(np.float32).eps) if new["dtype"] == "float32" else 0.0
+    n, w, v = _counts(new)
+    scale = w / v if _checks.flag("weighted", new.pop("weighted")) and v else 1.0
+    new |= {"sum_weights": w * scale, "sum_squared_weights": v * scale**2}
     out = {name: a.astype(_DOUBLE) for name, a in arrays.items() if name in ("mean", "third", "fourth")}
     if "good" in arrays:
         out["loo_distances"] = arrays["good"]
-    new |= {"regularisation": how._asdict(), "resumable": "scatter" in arrays}
-    new["resolution"] = float(np.finfo(np.float32).eps) if new["dtype"] == "float32" else 0.0
-    n, w, v = _counts(new)
-    scale = w / v if weighted and v else 1.0
-    new |= {"sum_weights": w * scale, "sum_squared_weights": v * scale**2}
     if "scatter" not in arrays:
-        return new, out | {name: arrays[name] for name in ("rank", "log_pdet", "shrinkage")} | {
-            "root": arrays["factor"]
-        }
+        out |= {name: arrays[name] for name in ("rank", "log_pdet", "shrinkage")}
+        return new, out | {"root": arrays["factor"]}
     triangle = arrays["scatter"].astype(_DOUBLE) * scale
     c = out["mean"].shape[-1]
     lower = _triangular.unpack(triangle, c)
