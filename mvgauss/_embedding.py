@@ -26,28 +26,25 @@ MERGED_SAMPLES = 512
 class Embedding:
     """An embedding of N samples, C features and a grid of P patches."""
 
-    def __init__(
-        self, value: Any, feature_axis: object, name: str = "embedding", read_bytes: int = READ_BYTES
-    ) -> None:
-        self.name, self.read_bytes = name, read_bytes
+    def __init__(self, value: Any, feature_axis: object, read_bytes: int = READ_BYTES) -> None:
+        self.read_bytes = read_bytes
         self.lazy = _indexable(value)
-        self.value = value if self.lazy else _checks.array(name, value)
+        self.value = value if self.lazy else _checks.array("embedding", value)
         self.shape = tuple(int(n) for n in self.value.shape)
         self.dtype = np.dtype(self.value.dtype)
-        _checks.real(name, self.dtype)
+        _checks.real("embedding", self.dtype)
         if self.dtype.kind not in "biuf":
-            _checks.raise_error(name, "an array of real numbers", f"dtype {self.dtype}", TypeError)
-        ndim = len(self.shape)
-        axis = _checks.integer("feature_axis", feature_axis)
+            _checks.raise_error("embedding", "an array of real numbers", f"dtype {self.dtype}", TypeError)
+        ndim, axis = len(self.shape), _checks.integer("feature_axis", feature_axis)
         if ndim < 2 or 0 in self.shape:
             wanted, got = f"a non-empty array (N, C, *grid), features C on axis {axis}", f"shape {self.shape}"
             if 0 in self.shape:
                 empty = "sample(s)" if self.shape[0] == 0 else "feature(s)"
                 got = f"0 {empty} (shape={self.shape}) while a minimum of 1 is required."
             hint = "" if ndim > 1 else "Reshape your data, see numpy.reshape"
-            _checks.raise_error(name, wanted, got, hint=hint)
+            _checks.raise_error("embedding", wanted, got, hint=hint)
         if not -ndim <= axis < ndim or axis % ndim == 0:
-            wanted = f"an axis of the {name} {self.shape} other than the first"
+            wanted = f"an axis of the embedding {self.shape} other than the first"
             _checks.raise_error("feature_axis", wanted, axis)
         self.axis = axis % ndim
         self.n_samples, self.n_features = self.shape[0], self.shape[self.axis]
@@ -71,7 +68,7 @@ class Embedding:
                 elif axis := self._axis_of(n_features, grid):
                     hint = f"are the features on axis {axis}? then set feature_axis={axis}"
                 place = f"in shape {self.shape} with features on axis {self.axis}"
-                _checks.raise_error(self.name, what, f"{got} {place}", hint=hint)
+                _checks.raise_error("embedding", what, f"{got} {place}", hint=hint)
 
     def _axis_of(self, n_features: int | None, grid: tuple[int, ...] | None) -> int:
         """Return the other end of the shape, -1 or 1, if the features expected are there; else 0."""
@@ -107,7 +104,7 @@ class Embedding:
             if result is None:
                 shape = (len(patches), self.n_samples, self.n_features)
                 result = np.empty(shape, np.result_type(self.dtype, stack.dtype))
-            np.copyto(result[:, part], (stack if self.grid else stack[None])[index])
+            result[:, part] = (stack if self.grid else stack[None])[index]
         assert result is not None
         return result
 
@@ -115,12 +112,12 @@ class Embedding:
         """Refuse the part that a walk found out of range, naming its first NaN or infinity."""
         self.raise_if_not_finite(part, stack)
         what, got = ("differences", "smaller ones") if small else ("numbers", "larger ones")
-        _checks.raise_error(self.name, f"{what} whose squares float64 can hold", got)
+        _checks.raise_error("embedding", f"{what} whose squares float64 can hold", got)
 
     def raise_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""
         samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
-        _checks.finite(self.name, samples, part.start)
+        _checks.finite("embedding", samples, part.start)
 
     def stack(self, array: Array) -> Array:
         """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""
@@ -147,14 +144,12 @@ class Embedding:
         """Read a run of samples, which is checked as an array is."""
         value = self.value[part]
         if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-            _checks.raise_error(self.name, "an array of real numbers", "dtype object", TypeError)
-        array = _checks.array(self.name, value)
-        if array.shape != (part.stop - part.start, *self.shape[1:]):
-            _checks.raise_error(
-                self.name,
-                f"{part.stop - part.start} samples of shape {self.shape[1:]} from [{part.start}:{part.stop}]",
-                f"shape {array.shape}",
-            )
+            _checks.raise_error("embedding", "an array of real numbers", "dtype object", TypeError)
+        array = _checks.array("embedding", value)
+        n = part.stop - part.start
+        if array.shape != (n, *self.shape[1:]):
+            wanted = f"{n} samples of shape {self.shape[1:]} from [{part.start}:{part.stop}]"
+            _checks.raise_error("embedding", wanted, f"shape {array.shape}")
         return array
 
 
