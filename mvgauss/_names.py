@@ -29,20 +29,19 @@ def of(value: object) -> Array | None:
 def check(fitted: Array | None, given: Array | None, estimator: str) -> None:
     """Refuse other names than those that were fitted; warn where only one side has any."""
     if fitted is None or given is None:
-        message = f"X does not have valid feature names, but {estimator} was fitted with feature names"
-        if fitted is None:
-            message = f"X has feature names, but {estimator} was fitted without feature names"
+        have, was = ("has", "without") if fitted is None else ("does not have valid", "with")
+        message = f"X {have} feature names, but {estimator} was fitted {was} feature names"
         if fitted is not given:
             warnings.warn(message, UserWarning, stacklevel=_checks.outside())
         return
     if fitted.tolist() == given.tolist():
         return
     message = "The feature names should match those that were passed during fit.\n"
-    unseen, missing = sorted(set(given) - set(fitted)), sorted(set(fitted) - set(given))
-    if unseen:
-        message += "Feature names unseen at fit time:\n" + _listed(unseen)
-    if missing:
-        message += "Feature names seen at fit time, yet now missing:\n" + _listed(missing)
+    unseen, missing = set(given) - set(fitted), set(fitted) - set(given)
+    for when, names in (("unseen at fit time", unseen), ("seen at fit time, yet now missing", missing)):
+        if names:
+            listed = "".join(f"- {name}\n" for name in sorted(names)[:5])
+            message += f"Feature names {when}:\n{listed}" + "- ...\n" * (len(names) > 5)
     if not unseen and not missing:
         message += "Feature names must be in the same order as they were in fit.\n"
     raise ValueError(message)
@@ -55,8 +54,3 @@ def loaded(names: object, n_features: int) -> Array | None:
     if not isinstance(names, list) or len(names) != n_features or not all(isinstance(s, str) for s in names):
         _checks.raise_error("feature_names", f"{n_features} strings", _checks.briefly(names))
     return np.asarray(names, dtype=object)
-
-
-def _listed(names: list[str]) -> str:
-    """Return the first five names, one a line."""
-    return "".join(f"- {name}\n" for name in names[:5]) + ("- ...\n" if len(names) > 5 else "")
