@@ -116,7 +116,6 @@ def checked_rate(value: object) -> float:
     """Return a rate of false alarms."""
     result = _checks.number("false_positive_rate", value, low=0, above=True)
     if result >= 1:
-        _checks.raise_error(
-            "false_positive_rate", "a number between 0 and 1", f"{result:g}", hint="5 % is 0.05"
-        )
+        wanted, hint = "a number between 0 and 1", "5 % is 0.05"
+        _checks.raise_error("false_positive_rate", wanted, f"{result:g}", hint=hint)
     return result

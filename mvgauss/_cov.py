@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike, DTypeLike
 from mvgauss import _blocks, _checks, _moments, _sums
 from mvgauss._checks import Array
 
-__all__ = ["cov"]
-
 
 def cov(
     observations: ArrayLike,

@@ -88,9 +88,8 @@ class Diagnostics(Scoring):
             fitted.require_moments()
             x = self._embedding(embedding, fitted)
             if x.n_samples != fitted.n_samples or fitted.weighted:
-                _checks.raise_error(
-                    "embedding", f"the {fitted.n_samples} samples fitted, of equal weight", f"{x.n_samples}"
-                )
+                wanted = f"the {fitted.n_samples} samples fitted, of equal weight"
+                _checks.raise_error("embedding", wanted, f"{x.n_samples}")
             # under the plain covariance with divisor N
             plain = replace(fitted, regularisation=Regularisation(0.0), factor=None, dtype=np.dtype(float))
             squared = np.empty((x.n_samples, *x.grid))

@@ -143,12 +143,9 @@ def read(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any], dict[str, A
                 f"damaged or something else: {error}"
             ) from error
     if not known:
-        _checks.raise_error(
-            "path",
-            f"a file of format version {' or '.join(map(str, READABLE))}",
-            f"version {_checks.briefly(version)} in {name!r}",
-            hint="a newer mvgauss may read it",
-        )
+        wanted = f"a file of format version {' or '.join(map(str, READABLE))}"
+        got, hint = f"version {_checks.briefly(version)} in {name!r}", "a newer mvgauss may read it"
+        _checks.raise_error("path", wanted, got, hint=hint)
     return version, header, arrays
 
 
@@ -171,9 +168,8 @@ def _opened(name: str) -> _File:
 def _raise_if_special(status: os.stat_result, name: str) -> None:
     """Refuse what is no regular file."""
     if not stat.S_ISREG(status.st_mode):
-        _checks.raise_error(
-            "path", "a file written by MultiVariateGaussian.save", f"{name!r}, which is not a regular file"
-        )
+        got = f"{name!r}, which is not a regular file"
+        _checks.raise_error("path", "a file written by MultiVariateGaussian.save", got)
 
 
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from mvgauss._diagnostics import Diagnostics
 from mvgauss._saving import Saving
 from mvgauss._training import Training
 
-__all__ = ["MultiVariateGaussian"]
-
 
 class MultiVariateGaussian(Training, Decisions, Diagnostics, Saving):
     r"""One multivariate Gaussian for each patch of image embeddings.

@@ -9,8 +9,6 @@ from scipy import ndimage
 from mvgauss import _checks
 from mvgauss._checks import Array
 
-__all__ = ["anomaly_map"]
-
 
 def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: float = 4.0) -> Array:
     """Upsample patch distances to the size of the image, and smooth them.
@@ -58,18 +56,14 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     if len(size) != 2:
         _checks.raise_error("image_size", "one integer or (height, width)", _checks.briefly(image_size))
     height, width = (_checks.integer("image_size", s, low=1) for s in size)
+    zoom = height / d.shape[-2], width / d.shape[-1]
     # (M, P) of M images is known by the shape that its patches would have
-    slender = (height / d.shape[-2]) / (width / d.shape[-1])
-    if d.ndim == 2 and d.shape[1] >= 32 and slender > 3:
-        _checks.raise_error(
-            "distances",
-            "shape (..., H, W)",
-            f"shape {d.shape}, whose patches would be {slender:.3g} times as high as wide",
-            hint="reshape (M, P) to (M, H, W); one map of such patches is distances[None]",
-        )
+    if d.ndim == 2 and d.shape[1] >= 32 and zoom[0] > 3 * zoom[1]:
+        got = f"shape {d.shape}, whose patches would be {zoom[0] / zoom[1]:.3g} times as high as wide"
+        hint = "reshape (M, P) to (M, H, W); one map of such patches is distances[None]"
+        _checks.raise_error("distances", "shape (..., H, W)", got, hint=hint)
     d = d.astype(_checks.stored(d.dtype), copy=False)
     result = np.empty((*d.shape[:-2], height, width), d.dtype)
-    zoom = height / d.shape[-2], width / d.shape[-1]
     for index in np.ndindex(d.shape[:-2]):
         picture = result[index]
         ndimage.zoom(d[index], zoom, picture, order=1, mode="nearest", grid_mode=True)

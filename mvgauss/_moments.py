@@ -18,8 +18,6 @@ from mvgauss import _blocks, _checks
 from mvgauss._checks import Array
 from mvgauss._sums import Sums, divisor_of, of_block
 
-__all__ = ["Moments"]
-
 #: Weights in this range have squares, and sums of them, that keep all their digits.
 _WEIGHTS = (1e-140, 1e140)
 
@@ -104,11 +102,8 @@ class Moments(Sums):
         if aweights is not None and weights:
             top = weights[0].max(axis=-1)
             if not ((top > _WEIGHTS[0]) & (top < _WEIGHTS[1])).all():
-                _checks.raise_error(
-                    "aweights",
-                    "weights whose squares do not leave the range",
-                    f"{top.min():.3g}..{top.max():.3g}",
-                )
+                got = f"{top.min():.3g}..{top.max():.3g}"
+                _checks.raise_error("aweights", "weights whose squares do not leave the range", got)
         *stack, n, c = x.shape
         real = np.result_type(np.empty(0, result).real.dtype, np.float64)
         means, scatters = np.empty((*stack, c), result), np.empty((*stack, c, c), result)

@@ -34,12 +34,9 @@ def checked_images(value: ArrayLike) -> tuple[Array, int]:
     white = 1 if x.dtype.kind in "fb" else 255
     _checks.finite("images", x)
     if x.min() < 0 or x.max() > white:
-        _checks.raise_error(
-            "images",
-            f"{'whole numbers' if white > 1 else 'floats'} from 0 to {white}",
-            f"{x.min():.4g} to {x.max():.4g}",
-            hint="undo the normalisation that was made for the network" if white == 1 else "",
-        )
+        wanted = f"{'whole numbers' if white > 1 else 'floats'} from 0 to {white}"
+        hint = "undo the normalisation that was made for the network" if white == 1 else ""
+        _checks.raise_error("images", wanted, f"{x.min():.4g} to {x.max():.4g}", hint=hint)
     return x, white
 
 
