@@ -1,15 +1,25 @@
-"""What is drawn and where: fitted models, figures that a notebook shows once, the axes of pyplot."""
+"""Figures and axes: what is drawn into, and images side by side in rows."""
 
 from __future__ import annotations
 
+import math
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib import colors, patheffects
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import ArrayLike
 
 from mvgauss import _checks
+from mvgauss._checks import Array
 from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
 
@@ -47,3 +57,112 @@ def fitted_state(model: object) -> Fitted:
     if not isinstance(model, MultiVariateGaussian):
         _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
     return model._model()
+
+
+def checked(
+    images: ArrayLike, maps: ArrayLike, vmax: float | None, cmap: str | colors.Colormap
+) -> tuple[Array, int, Array, colors.Normalize, colors.Colormap]:
+    """Return images, the number that is white in them, their maps, and the scale and colours of these."""
+    x = _checks.array("images", images)
+    colour = x.ndim == 4 and x.shape[3] in (3, 4)
+    if not (x.ndim == 3 or colour) or 0 in x.shape:
+        hint = "the colours go last: images.transpose(0, 2, 3, 1)" if x.ndim == 4 else ""
+        wanted = "shape (M, height, width), or (M, height, width, 3 or 4) for colours"
+        _checks.raise_error("images", wanted, f"shape {x.shape}", hint=hint)
+    if x.dtype.kind == "f":
+        x = x.astype(np.float64)
+    white = 1 if x.dtype.kind in "fb" else 255
+    _checks.finite("images", x)
+    if x.min() < 0 or x.max() > white:
+        wanted = f"{'whole numbers' if white > 1 else 'floats'} from 0 to {white}"
+        hint = "undo the normalisation that was made for the network" if white == 1 else ""
+        _checks.raise_error("images", wanted, f"{x.min():.4g} to {x.max():.4g}", hint=hint)
+    d = checked_maps("maps", maps, len(x)).astype(np.float64)
+    top = float(d.max()) if vmax is None else _checks.number("vmax", vmax, low=0, above=True)
+    try:
+        colours = mpl.colormaps.get_cmap(cmap)
+    except (TypeError, ValueError):
+        _checks.raise_error("cmap", "the name of a colour map of matplotlib", _checks.briefly(cmap))
+    return x, white, d, colors.Normalize(0, top or 1.0), colours
+
+
+def checked_maps(name: str, value: ArrayLike, n: int) -> Array:
+    """Return one picture of finite numbers for each of n images."""
+    d = _checks.array(name, value)
+    if d.ndim != 3 or len(d) != n or 0 in d.shape:
+        _checks.raise_error(name, f"shape ({n}, height, width), as there are {n} images", f"shape {d.shape}")
+    _checks.finite(name, d)
+    return d
+
+
+def panels(
+    shape: tuple[int, ...],
+    titles: Sequence[str] | None,
+    columns: int | None,
+    fig: Figure | SubFigure | None,
+    *,
+    high: int,
+    most: int,
+    side: float,
+) -> tuple[Figure | SubFigure, Array]:
+    """Return a figure, and axes ``(rows, columns, high)`` for images side by side in it, with titles.
+
+    All arguments are checked before a figure is made.
+    """
+    n, height, width = shape[:3]
+    if titles is not None and (isinstance(titles, str) or len(titles) != n):
+        _checks.raise_error("titles", f"{n} titles, one for each image", _checks.briefly(titles))
+    columns = math.ceil(n / math.ceil(n / most)) if columns is None else columns
+    columns = min(_checks.integer("columns", columns, low=1), n)
+    rows = math.ceil(n / columns)
+    if fig is None:
+        side = min(side, max(1.0, 12 / columns))
+        fig = new_figure(columns * side + 0.9, rows * (high * side * height / width + 0.4))
+        fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
+    elif not isinstance(fig, (Figure, SubFigure)):
+        _checks.raise_error("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
+    axes = fig.subplots(high * rows, columns, squeeze=False).reshape(rows, high, columns).swapaxes(1, 2)
+    for i, column in enumerate(axes.reshape(-1, high)):
+        for ax in column:
+            ax.set(xticks=[], yticks=[], visible=i < n)
+            ax.spines[:].set_visible(False)
+        if titles is not None and i < n:
+            # an inch holds about eleven letters of this size
+            letters = max(4, int(11 * fig.bbox.width / fig.dpi / columns))
+            lines = (textwrap.fill(s, letters, break_long_words=False) for s in str(titles[i]).splitlines())
+            column[0].set_title("\n".join(lines), fontsize="medium")
+    return fig, axes
+
+
+def colour_bar(axes: Array, heat: ScalarMappable, d: Array) -> Colorbar:
+    """Draw the colour bar of all maps, pointed where some are beyond its end."""
+    extend = "max" if d.max() > heat.norm.vmax else "neither"
+    bar: Colorbar = axes[0, 0, 0].figure.colorbar(
+        heat, ax=axes, aspect=20 * len(axes), pad=0.01, extend=extend
+    )
+    bar.set_label("standard deviations")
+    return bar
+
+
+def outline(ax: Axes, values: Array, extent: tuple[float, float, float, float]) -> None:
+    """Outline where the values of a picture of that extent are positive, up to its edges."""
+    left, right, bottom, top = extent
+    dx, dy = (right - left) / values.shape[1], (top - bottom) / values.shape[0]
+    # a margin of the opposite sign puts the line on the edge where positive values reach it
+    margin = -np.abs(np.pad(values, 1, mode="edge"))
+    margin[1:-1, 1:-1] = values
+    lines = ax.contour(
+        margin,
+        levels=[0],
+        colors="white",
+        linewidths=1.2,
+        origin="upper",
+        extent=(left - dx, right + dx, bottom - dy, top + dy),
+    )
+    cased(lines)
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def cased(line: Artist) -> None:
+    """Draw a white line between thin black ones."""
+    line.set_path_effects([patheffects.withStroke(linewidth=2.2, foreground="black")])

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
 from mvgauss import _checks
-from mvgauss.plot import _panels
+from mvgauss.plot import _figure
 
 
 def anomaly_maps(
@@ -72,17 +72,15 @@ def anomaly_maps(
     >>> len(figure.axes), figure.axes[-1].get_ylabel()
     (5, 'standard deviations')
     """
-    x, white = _panels.checked_images(images)
-    d = _panels.checked_maps("maps", maps, len(x))
-    m = None if masks is None else _panels.checked_maps("masks", masks, len(x)) != 0
-    scale, cmap = _panels.checked_scale(d, vmax), _panels.checked_colours(cmap)
-    figure, axes = _panels.panels(x.shape, titles, columns, fig, high=2, most=12, side=2.0)
+    x, white, d, scale, cmap = _figure.checked(images, maps, vmax, cmap)
+    m = None if masks is None else _figure.checked_maps("masks", masks, len(x)) != 0
+    figure, axes = _figure.panels(x.shape, titles, columns, fig, high=2, most=12, side=2.0)
     for i, (above, below) in enumerate(axes.reshape(-1, 2)[: len(x)]):
         above.imshow(x[i], cmap="gray", vmin=0, vmax=white)
         heat = below.imshow(d[i], cmap=cmap, norm=scale)
         if m is not None and m[i].any():
-            _panels.outline(below, np.where(m[i], 0.5, -0.5), heat.get_extent())
-    _panels.colour_bar(axes, heat, d)
+            _figure.outline(below, np.where(m[i], 0.5, -0.5), heat.get_extent())
+    _figure.colour_bar(axes, heat, d)
     return figure
 
 
@@ -154,30 +152,28 @@ def overlay(
     >>> len(figure.axes), figure.axes[-1].get_ylabel()
     (3, 'standard deviations\n(outlined above 2)')
     """
-    x, white = _panels.checked_images(images)
-    d = _panels.checked_maps("maps", maps, len(x)).astype(np.float64)
-    scale, colour = _panels.checked_scale(d, vmax), _panels.checked_colours(cmap)
+    x, white, d, scale, cmap = _figure.checked(images, maps, vmax, cmap)
     limit = None if limit is None else _checks.number("limit", limit, low=0)
     alpha = _checks.number("alpha", alpha, low=0, above=True)
     if alpha > 1:
         _checks.raise_error("alpha", "an opacity of at most 1", f"{alpha:g}")
-    rgba = colour(np.linspace(0, 1, 256))
+    rgba = cmap(np.linspace(0, 1, 256))
     rgba[:, 3] *= alpha * np.linspace(0, 1, 256) ** 2
-    figure, axes = _panels.panels(x.shape, titles, columns, fig, high=1, most=6, side=2.5)
+    figure, axes = _figure.panels(x.shape, titles, columns, fig, high=1, most=6, side=2.5)
     for i, ax in enumerate(axes.flat[: len(x)]):
         extent = ax.imshow(x[i], cmap="gray", vmin=0, vmax=white).get_extent()
         heat = ax.imshow(
             d[i],
-            cmap=colors.ListedColormap(rgba, colour.name),
+            cmap=colors.ListedColormap(rgba, cmap.name),
             norm=scale,
             extent=extent,
             interpolation="bilinear",
             interpolation_stage="data",
         )
         if limit is not None and (d[i] > limit).any():
-            _panels.outline(ax, d[i] - limit, extent)
-    bar = _panels.colour_bar(axes, heat, d)
+            _figure.outline(ax, d[i] - limit, extent)
+    bar = _figure.colour_bar(axes, heat, d)
     if limit is not None:
         bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
-        _panels.cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
+        _figure.cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
     return figure
