@@ -26,7 +26,7 @@ FLOORS = [
     {"_fitting", "_html", "_limits", "_state"},
     {"_leave_one_out", "_params"},
     {"_saving", "_scoring", "_training"},
-    {"_decisions", "_diagnostics"},
+    {"_decisions"},
     {"_gaussian"},
     {"__init__"},
 ]
@@ -57,7 +57,7 @@ TESTED_WITH = {
 }
 #: What spans rooms, or is no room: kinds of input, faults, processes, other packages, documentation.
 ACROSS = {
-    *("alt_texts", "benchmarks", "docs", "embedder", "pictures"),
+    *("alt_texts", "benchmarks", "diagnostics", "docs", "embedder", "pictures"),
     *("boundaries", "earlier_files", "foreign_files", "metadata", "real_embeddings"),
     *("dask", "faults", "processes", "torch"),
 }
