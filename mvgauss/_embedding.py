@@ -55,7 +55,11 @@ class Embedding:
         self, n_features: int | None, n_patches: int | None, grid: tuple[int, ...] | None = None
     ) -> None:
         """Refuse an embedding of other sizes than the given ones."""
-        c = self.n_features  # in the words that scikit-learn's tools look for
+        c, last = self.n_features, len(self.shape) - 1
+        other = 1 if self.axis == last else -1  # where the features may be instead
+        rest = self.shape[2:] if other == 1 else self.shape[1:-1]
+        moved = last > 1 and self.shape[other] == n_features != c and grid in (None, rest)
+        # in the words that scikit-learn's tools look for
         theirs = f"X has {c} features, but MultiVariateGaussian is expecting {n_features} features as input"
         for what, wanted, got, hint in (
             (f"{n_features} features", n_features, c, theirs),
@@ -63,19 +67,12 @@ class Embedding:
             (f"{n_patches} patches", n_patches, self.n_patches, ""),
         ):
             if wanted is not None and wanted != got:
-                if grid is not None and len(self.shape) == len(grid) + 1:
+                if grid is not None and last == len(grid):
                     hint = "a single sample needs its axis too: embedding[None]"
-                elif axis := self._axis_of(n_features, grid):
-                    hint = f"are the features on axis {axis}? then set feature_axis={axis}"
+                elif moved:
+                    hint = f"are the features on axis {other}? then set feature_axis={other}"
                 place = f"in shape {self.shape} with features on axis {self.axis}"
                 _checks.raise_error("embedding", what, f"{got} {place}", hint=hint)
-
-    def _axis_of(self, n_features: int | None, grid: tuple[int, ...] | None) -> int:
-        """Return the other end of the shape, -1 or 1, if the features expected are there; else 0."""
-        axis = 1 if self.axis == len(self.shape) - 1 else -1
-        rest = self.shape[1:-1] if axis == -1 else self.shape[2:]
-        fits = len(self.shape) > 2 and self.shape[axis] == n_features and self.n_features != n_features
-        return axis if fits and grid in (None, rest) else 0
 
     @property
     def pictures(self) -> bool:
@@ -88,7 +85,14 @@ class Embedding:
             yield slice(0, self.n_samples), self.stack(self.value)
             return
         for part in self._runs(merged):
-            yield part, self.stack(self._read(part))
+            n, value = part.stop - part.start, self.value[part]
+            if isinstance(value, np.ndarray) and value.dtype.kind == "O":
+                _checks.raise_error("embedding", "an array of real numbers", "dtype object", TypeError)
+            array = _checks.array("embedding", value)
+            if array.shape != (n, *self.shape[1:]):
+                wanted = f"{n} samples of shape {self.shape[1:]} from [{part.start}:{part.stop}]"
+                _checks.raise_error("embedding", wanted, f"shape {array.shape}")
+            yield part, self.stack(array)
 
     def whole(self) -> Array:
         """Return the stack ``(*grid, N, C)`` of all samples, in one array."""
@@ -139,18 +143,6 @@ class Embedding:
             end = min(first + whole, self.n_samples)
             for start in range(first, end, step):
                 yield slice(start, min(start + step, end))
-
-    def _read(self, part: slice) -> Array:
-        """Read a run of samples, which is checked as an array is."""
-        value = self.value[part]
-        if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-            _checks.raise_error("embedding", "an array of real numbers", "dtype object", TypeError)
-        array = _checks.array("embedding", value)
-        n = part.stop - part.start
-        if array.shape != (n, *self.shape[1:]):
-            wanted = f"{n} samples of shape {self.shape[1:]} from [{part.start}:{part.stop}]"
-            _checks.raise_error("embedding", wanted, f"shape {array.shape}")
-        return array
 
 
 def _indexable(value: object) -> bool:
