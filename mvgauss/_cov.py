@@ -116,5 +116,5 @@ def cov(
         m = _sums.of_block(*(block[b] for block in blocks), dtype=result, out=flat[b])
         _moments.over(m.scatter, _sums.divisor_of(m.sum_weights, m.sum_squared_weights, ddof), flat[b])
 
-    _blocks.walk_stack(task, tuple(stack), item_bytes=_moments.item_bytes(n, c, result))
+    _blocks.walk_stack(task, tuple(stack), item_bytes=(n + c) * c * result.itemsize)
     return out.reshape(()) if given.ndim <= 2 and c == 1 else out

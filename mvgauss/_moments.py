@@ -117,7 +117,7 @@ class Moments(Sums):
             for out, name in zip(whole, names, strict=True):
                 out[b] = getattr(part, name)
 
-        _blocks.walk_stack(task, tuple(stack), item_bytes=item_bytes(n, c, result))
+        _blocks.walk_stack(task, tuple(stack), item_bytes=(n + c) * c * result.itemsize)
 
     def merge(self, other: Moments) -> Moments:
         """Return the moments of both samples together; neither part changes.
@@ -231,15 +231,11 @@ def checked(
     stack, n = x.shape[:-2], x.shape[-2]
     if (aweights is None and fweights is None) or n == 0:
         return x, [], result
-    w = np.ones(n)
-    if fweights is not None:
-        w = _checks.weights("fweights", fweights, stack, n, whole=True)
-    a = np.ones(n)
-    if aweights is not None:
-        a = _checks.weights("aweights", aweights, stack, n)
-        w = w * a
-        if not w.any(axis=-1).all():
-            _checks.raise_error("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
+    f = np.ones(n) if fweights is None else _checks.weights("fweights", fweights, stack, n, whole=True)
+    a = np.ones(n) if aweights is None else _checks.weights("aweights", aweights, stack, n)
+    w = f * a
+    if not w.any(axis=-1).all():
+        _checks.raise_error("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
     with np.errstate(over="ignore", under="ignore"):  # `cov` scales them, `Moments` refuses them
         return x, [w, w * a], result
 
@@ -248,8 +244,3 @@ def delta_degrees(bias: bool, ddof: float | None) -> float:
     """Return the degrees of freedom that `bias` and `ddof` stand for; `ddof` wins."""
     bias = _checks.flag("bias", bias)
     return float(not bias) if ddof is None else _checks.number("ddof", ddof)
-
-
-def item_bytes(n: int, c: int, dtype: np.dtype[Any]) -> int:
-    """Return what the moments of one item work on."""
-    return (n + c) * c * dtype.itemsize

@@ -38,8 +38,7 @@ class Parameters:
 
     _fitted: Fitted | None = None
 
-    #: About how many bytes of an array that can only be indexed (Zarr, HDF5) are read at once; set it on
-    #: the class or on a model.
+    #: About how many bytes of an array that can only be indexed are read at once.
     read_bytes: int = READ_BYTES
 
     def __init__(
