@@ -39,10 +39,9 @@ def conformal_threshold(scores: ArrayLike, false_positive_rate: float = 0.01) ->
 
     Notes
     -----
-    The limit is the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest score. Whatever the
-    distribution, a further good image exceeds it with probability at most :math:`\alpha`, if it and
-    the n are exchangeable [1]_; with equal scores among them, more rarely. The probability is over the
-    n images too.
+    The limit is the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest score. Whatever the distribution, a
+    further good image exceeds it with probability at most :math:`\alpha`, if it and the n are exchangeable
+    [1]_; with equal scores among them, more rarely. The probability is over the n images too.
 
     References
     ----------

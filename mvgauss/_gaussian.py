@@ -38,8 +38,7 @@ class MultiVariateGaussian(Training, Decisions, Saving):
         that of anomalib up to 1.2 and of the PaDiM paper; 0.01001 that of anomalib 2. With 0, the
         pseudo-inverse takes over where a covariance is singular.
     shrinkage : float in [0, 1], "oas" or "ledoit_wolf", optional
-        Intensity of the shrinkage towards a multiple of the identity, or how to estimate it for each
-        patch.
+        Intensity of the shrinkage towards a multiple of the identity, or how to estimate it for each patch.
     ddof : float, default 1
         Delta degrees of freedom of the covariances.
     feature_axis : int, default 1
@@ -96,9 +95,8 @@ class MultiVariateGaussian(Training, Decisions, Saving):
 
     Scoring is safe from several threads at once; fitting calls on one model wait for each other.
 
-    In a direction of zero variance, the ridge multiplies the square of a deviation by
-    :math:`1/\varepsilon`, and the pseudo-inverse (``reg_covar=0``) ignores it. To find defects, keep the
-    ridge.
+    In a direction of zero variance, the ridge multiplies the square of a deviation by :math:`1/\varepsilon`,
+    and the pseudo-inverse (``reg_covar=0``) ignores it. To find defects, keep the ridge.
 
     ============================  ==============================================
     anomalib                      here
@@ -226,8 +224,7 @@ class MultiVariateGaussian(Training, Decisions, Saving):
     ) -> Array:
         """Fit, and classify the fitted images as good or defective, as scikit-learn's detectors do.
 
-        Fitted images lie closer to the Gaussians than new ones, so that fewer are flagged; see
-        `leave_one_out`.
+        Fitted images lie closer to the Gaussians than new ones, so fewer are flagged; see `leave_one_out`.
 
         Parameters
         ----------

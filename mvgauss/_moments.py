@@ -28,8 +28,7 @@ class Moments(Sums):
     Parameters
     ----------
     observations : array_like, shape (..., N, C)
-        N samples of C features; the leading axes are the stack. A vector is N samples of one
-        feature.
+        N samples of C features; the leading axes are the stack. A vector is N samples of one feature.
     aweights : array_like, shape (N,) or (..., N), optional
         Relative importance of each sample, as in `cov`.
     fweights : array_like of whole numbers, shape (N,) or (..., N), optional
@@ -50,8 +49,7 @@ class Moments(Sums):
     mean : ndarray, shape (..., C)
         :math:`\bar x = \sum w x / W`, in the unit of the features.
     scatter : ndarray, shape (..., C, C)
-        :math:`M = \sum w (x - \bar x)(x - \bar x)^H`, in that unit squared. Exactly symmetric (or
-        Hermitian).
+        :math:`M = \sum w (x - \bar x)(x - \bar x)^H`, in that unit squared. Exactly symmetric (or Hermitian).
 
     Raises
     ------

@@ -28,8 +28,7 @@ class Saving(Parameters):
     ) -> None:
         """Write the model to one `.npz` file, without pickle.
 
-        The file is written to a temporary name and moved into place, so a failure leaves an existing
-        file as it was.
+        A failure leaves an existing file as it was: the new one is moved into its place when it is whole.
 
         Parameters
         ----------
@@ -130,8 +129,7 @@ class Saving(Parameters):
         Raises
         ------
         ValueError
-            If shapes do not fit, a number is not finite, or a matrix is not symmetric positive
-            semi-definite.
+            If shapes do not fit, a number is not finite, or a matrix is not symmetric positive semi-definite.
         TypeError
             If an argument is of the wrong kind.
         """

@@ -118,11 +118,10 @@ def parameters(
 
     Notes
     -----
-    Few samples for the features, up to about C / 2, have covariances
-    :math:`\hat\Sigma = s K^T K + \delta I` of N - 1 rows K: ``rows`` K, ``(*grid, N-1, C)``, ``scale`` s
-    and ``ridge`` :math:`\delta`, ``(*grid)``, and ``small`` T, ``(*grid, N-1, N-1)``, with
-    :math:`T^T T = (s K K^T + \delta I)^+`. More of them, or no regularisation, have a ``root`` W,
-    ``(*grid, m, C)``, with :math:`W^T W = \hat\Sigma^+`.
+    Few samples for the features, up to about C / 2, have covariances :math:`\hat\Sigma = s K^T K + \delta I`
+    of N - 1 rows K: ``rows`` K, ``(*grid, N-1, C)``, ``scale`` s and ``ridge`` :math:`\delta`, ``(*grid)``,
+    and ``small`` T, ``(*grid, N-1, N-1)``, with :math:`T^T T = (s K K^T + \delta I)^+`. More of them, or no
+    regularisation, have a ``root`` W, ``(*grid, m, C)``, with :math:`W^T W = \hat\Sigma^+`.
 
     Examples
     --------
@@ -146,8 +145,7 @@ def mahalanobis(
     Parameters
     ----------
     model : MultiVariateGaussian, or the mapping of `parameters`
-        What was fitted. A task is sent the Gaussians of its own patches. With a mapping, features
-        are axis 1.
+        What was fitted. A task is sent the Gaussians of its own patches. With a mapping, features are axis 1.
     embedding : dask.array.Array, shape (M, C, *grid)
         Embeddings of M images, chunked in any way but along features.
     squared : bool, default False

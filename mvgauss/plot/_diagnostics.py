@@ -40,11 +40,9 @@ def diagnostics(
     model : MultiVariateGaussian
         A fitted model.
     embedding : array_like, shape (N, C, *grid), optional
-        The embeddings that the model was fitted on; adds a map of the kurtosis, in units of that of a
-        Gaussian.
+        The embeddings that were fitted; adds a map of the kurtosis, in units of that of a Gaussian.
     axes : sequence of Axes, optional
-        Where to draw: four, or five with `embedding`; by default a new figure of
-        `matplotlib.pyplot`, the numbers in its first row.
+        Where to draw: four, or five with `embedding`; by default a new figure of `matplotlib.pyplot`.
 
     Returns
     -------

@@ -49,8 +49,7 @@ def ellipse(
     Raises
     ------
     ValueError
-        If an argument has the wrong shape or value, as a covariance that is not positive
-        semi-definite.
+        If an argument has the wrong shape or value, as a covariance that is not positive semi-definite.
     TypeError
         If an argument is of the wrong kind.
 

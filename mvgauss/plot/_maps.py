@@ -38,8 +38,7 @@ def anomaly_maps(
     titles : sequence of str, optional
         One for each image; broken into lines where they are wider than it.
     vmax : float, optional
-        Distance at the upper end of the colour scale, the largest of all maps by default. The lower
-        end is 0.
+        Distance at the upper end of the colour scale, the largest of all maps by default. The lower end is 0.
     cmap : str or Colormap, default "inferno"
         Colour map.
     columns : int, optional

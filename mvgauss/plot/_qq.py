@@ -62,10 +62,9 @@ def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = N
     Notes
     -----
     All patches are pooled: the distribution is the mixture of those of the patches, of equal shares. The i-th
-    smallest of n distances stands at the probability :math:`(i - \tfrac12) / n`; of many distances
-    about a thousand are drawn, more of them in the upper tail. Patches of one image are not
-    independent, nor are images scored by one model, so that points scatter more than as many
-    independent ones would.
+    smallest of n distances stands at the probability :math:`(i - \tfrac12) / n`; of many distances about a
+    thousand are drawn, more of them in the upper tail. Patches of one image are not independent, nor are
+    images scored by one model, so that points scatter more than as many independent ones would.
 
     The axis names the distribution of `MultiVariateGaussian.p_value_law`: ``"hotelling"`` is exact,
     ``"leave-one-out"`` are the distances that the model was calibrated with, and ``"chi2"`` is an
