@@ -134,12 +134,10 @@ def panels(
     return fig, axes
 
 
-def colour_bar(axes: Array, heat: ScalarMappable, d: Array) -> Colorbar:
+def colour_bar(figure: Figure | SubFigure, axes: Array, heat: ScalarMappable, d: Array) -> Colorbar:
     """Draw the colour bar of all maps, pointed where some are beyond its end."""
     extend = "max" if d.max() > heat.norm.vmax else "neither"
-    bar: Colorbar = axes[0, 0, 0].figure.colorbar(
-        heat, ax=axes, aspect=20 * len(axes), pad=0.01, extend=extend
-    )
+    bar = figure.colorbar(heat, ax=axes, aspect=20 * len(axes), pad=0.01, extend=extend)
     bar.set_label("standard deviations")
     return bar
 

@@ -79,7 +79,7 @@ def anomaly_maps(
         heat = below.imshow(d[i], cmap=cmap, norm=scale)
         if m is not None and m[i].any():
             _figure.outline(below, np.where(m[i], 0.5, -0.5), heat.get_extent())
-    _figure.colour_bar(axes, heat, d)
+    _figure.colour_bar(figure, axes, heat, d)
     return figure
 
 
@@ -171,7 +171,7 @@ def overlay(
         )
         if limit is not None and (d[i] > limit).any():
             _figure.outline(ax, d[i] - limit, extent)
-    bar = _figure.colour_bar(axes, heat, d)
+    bar = _figure.colour_bar(figure, axes, heat, d)
     if limit is not None:
         bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
         _figure.cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
