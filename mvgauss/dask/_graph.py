@@ -86,15 +86,10 @@ def arrays(model: MultiVariateGaussian, x: da.Array, seen: Embedding, trees: da.
     # those of no patch have the names, dtypes and other axes of all
     like = _fitting.like(seen.n_samples, seen.n_features, model._regularisation(), model._kept(seen.dtype))
     for name, a in like.arrays.items():
-        tail = tuple(range(x.ndim, x.ndim + a.ndim - 1))
-        result[name] = da.blockwise(
-            _tasks.array_of,
-            (*grid, *tail),
-            *(made, grid, name, None),
-            new_axes=dict(zip(tail, a.shape[1:], strict=True)),
-            adjust_chunks={i: x.chunks[i] for i in grid},
-            meta=np.empty((0,) * (len(grid) + len(tail)), a.dtype),
-        )
+        chunks = (*(x.chunks[i] for i in grid), *a.shape[1:])
+        new = list(range(len(grid), len(chunks)))
+        meta = np.empty((0,) * len(chunks), a.dtype)
+        result[name] = da.map_blocks(_tasks.array_of, made, name, chunks=chunks, new_axis=new, meta=meta)
     return result
 
 
@@ -123,13 +118,8 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
         align_arrays=False,  # a part is one block, of one object
         meta=np.empty((0,) * x.ndim, dtype),
     )
-    return da.blockwise(
-        np.squeeze,
-        (0, *grid),
-        *(scores, every, (0, seen.axis + 1), None),  # the one block along the features comes in a list
-        token=score,
-        meta=np.empty((0,) * (1 + len(grid)), dtype),
-    )
+    meta = np.empty((0,) * (1 + len(grid)), dtype)
+    return scores.map_blocks(np.squeeze, axis=seen.axis, drop_axis=seen.axis, token=score, meta=meta)
 
 
 def of_model(fitted: Fitted, x: da.Array, seen: Embedding) -> da.Array:
