@@ -34,11 +34,11 @@ def sf(squared: Array, n: float, p: Array) -> Array:
     NIST/SEMATECH e-Handbook of Statistical Methods, 6.5.4.3; the covariance has divisor n - 1. For n to
     infinity it is chi-squared with p degrees of freedom.
     """
-    half = np.maximum(p, 1) / 2
+    half, point = np.maximum(p, 1) / 2, squared <= 0  # of p = 0, all is at 0
     if math.isinf(n):
-        return np.where(p > 0, special.gammaincc(half, squared / 2), 1.0)
+        return np.where(p > 0, special.gammaincc(half, squared / 2), point)
     f = squared * n * (n - p) / ((n + 1) * (n - 1))
-    return np.where(p > 0, special.betainc((n - p) / 2, half, (n - p) / (n - p + f)), 1.0)
+    return np.where(p > 0, special.betainc((n - p) / 2, half, (n - p) / (n - p + f)), point)
 
 
 def isf(probability: Array | float, n: float, p: Array) -> Array:

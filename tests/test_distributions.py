@@ -142,6 +142,12 @@ def test_parameters_and_identities_have_no_exact_law(model):
     )
 
 
+@pytest.mark.parametrize("n", [9, math.inf])
+def test_without_a_dimension_all_distances_are_zero(n):
+    np.testing.assert_array_equal(_distributions.sf(np.array([0.0, 0.1]), n, np.array(0)), [1, 0])
+    np.testing.assert_array_equal(_distributions.isf(np.array([0.1, 0.9]), n, np.array(0)), [0, 0])
+
+
 def test_a_point_is_as_good_as_any_under_chi_squared(rng):
     model = MultiVariateGaussian(reg_covar=0).fit(np.ones((2, 3, 1)))
     assert model.p_value_law == "chi2"

@@ -51,15 +51,16 @@ def test_a_calibrated_model_is_compared_with_its_own_distances(rng):
 
 def test_patches_of_different_rank_make_a_mixture(rng):
     x = rng.normal(size=(60, 3, 4))
-    x[:, 1:, 3] = 0
+    x[:, 1:, 3] = x[:, :, 0] = 0
     model = MultiVariateGaussian(reg_covar=0, ddof=0).fit(frozen(x[:30]))
-    ranks = [3, 3, 3, 1]
+    ranks = [0, 3, 3, 1]
     assert model.rank.tolist() == ranks
     ax = plot.qq(model.mahalanobis(x[30:]), model, ax=Figure().subplots())
     n = 30
     squared = ax.lines[0].get_xdata() ** 2 * (n - 1) / n
-    tails = [stats.f(p, n - p).sf(squared * n * (n - p) / (p * (n + 1) * (n - 1))) for p in ranks]
-    np.testing.assert_allclose(np.mean(tails, axis=0), 1 - (np.arange(120) + 0.5) / 120, atol=1e-9)
+    tails = [stats.f(p, n - p).sf(squared * n * (n - p) / (p * (n + 1) * (n - 1))) for p in ranks[1:]]
+    want = np.minimum(1 - (np.arange(120) + 0.5) / 120, 0.75)  # the first patch is at zero
+    np.testing.assert_allclose(np.sum(tails, axis=0) / 4, want, atol=1e-9)
 
 
 def test_good_images_follow_the_line(rng):
