@@ -265,12 +265,10 @@ class Thin(Factor):
         return result
 
     def condition(self) -> Array:
-        n, c = self.rows.shape[1:]
         length = np.linalg.svd(self._double[1], compute_uv=False)  # 1 / sqrt of the Gram matrix's eigenvalues
         with np.errstate(divide="ignore"):
             largest = np.maximum(self.ridge, 1 / length.min(axis=1, initial=np.inf) ** 2)
-            smallest = self.ridge if n < c else 1 / length[:, 0] ** 2
-            return np.where(self.rank == c, largest / smallest, np.inf)
+            return np.where(self.rank == self.rows.shape[2], largest / self.ridge, np.inf)
 
 
 def of_arrays(arrays: Mapping[str, Array]) -> Factor | None:

@@ -83,8 +83,7 @@ class Rows:
     def plus(self, other: Rows, d: Array) -> Rows:
         """Return M + M' + d d^T, d ``(B, C)``: all rows below each other."""
         rows = np.concatenate([self.array, other.array, d[:, None]], axis=1)
-        few = self.few and other.few and in_rows(rows.shape[1] + 1, rows.shape[2])
-        return Rows(rows) if few else Rows.triangular(rows)
+        return Rows(rows) if in_rows(rows.shape[1] + 1, rows.shape[2]) else Rows.triangular(rows)
 
     def factor(
         self, scale: Array, ridge: Array, shrinkage: Array, noise: Array | None, regularised: bool

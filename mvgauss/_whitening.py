@@ -255,7 +255,7 @@ def symmetric(name: str, s: Array, eps: float) -> Array:
 def largest(name: str, values: Array, items: Array, eps: float) -> Array:
     """Return the largest eigenvalues, ``(B, 1)``; refuse negative ones that are no rounding."""
     top = np.maximum(values[:, -1:], 0)
-    bad = values[:, 0] < -math.sqrt(eps) * np.abs(values).max(axis=1)
+    bad = values[:, 0] < -math.sqrt(eps) * top[:, 0]
     if bad.any():
         first = int(np.argmax(bad))
         low = f"the eigenvalue {values[first, 0]:.3g}"
