@@ -44,7 +44,7 @@ class Regularisation(NamedTuple):
     @property
     def any(self) -> bool:
         """Whether covariances are regularised at all."""
-        return self.reg_covar > 0 or (self.shrinkage is not None and self.shrinkage != 0)
+        return bool(self.reg_covar or self.shrinkage)
 
 
 def estimate(sample: Sample, how: Regularisation) -> tuple[Array, Array, Array]:

@@ -131,6 +131,8 @@ def test_no_shrinkage_and_zero_shrinkage_are_the_same(rng, shrinkage):
     x = frozen(rng.standard_normal((9, 4, 3)))
     want = MultiVariateGaussian().fit(x).covariance
     np.testing.assert_array_equal(MultiVariateGaussian(shrinkage=shrinkage).fit(x).covariance, want)
+    few = 100 + rng.standard_normal((6, 2)) @ rng.standard_normal((2, 14))  # beside the noise of rounding
+    assert MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(few.astype(np.float32)).rank == [2]
 
 
 @pytest.mark.parametrize("shrinkage", ESTIMATED)
