@@ -264,9 +264,16 @@ def test_a_common_factor_of_the_data_changes_no_intensity_and_no_distance(shrink
 
 
 @pytest.mark.parametrize(("scale", "word"), [(1e-170, "smaller"), (1e160, "larger")])
-def test_data_whose_squares_leave_the_range_are_refused_for_what_they_are(scale, word):
+@pytest.mark.parametrize("weights", [None, np.arange(30) % 2])
+def test_data_whose_squares_leave_the_range_are_refused_for_what_they_are(scale, word, weights):
     with pytest.raises(ValueError, match=f"whose squares float64 can hold, got {word} ones"):
-        MultiVariateGaussian().fit(scale * draws(30, 4))
+        MultiVariateGaussian().fit(scale * draws(30, 4), sample_weight=weights)
+
+
+def test_a_sample_without_weight_beside_a_constant_changes_nothing():
+    x = np.vstack([np.full((1, 4), 3), np.ones((4, 4))])
+    model = MultiVariateGaussian().fit(x, sample_weight=np.arange(5) > 0)
+    np.testing.assert_array_equal(model.covariance[0], 0.01 * np.eye(4))
 
 
 @pytest.mark.parametrize("scale", [1e60, 1e40, 1e-50])

@@ -273,13 +273,14 @@ def test_fit_makes_the_factors_in_its_walk(rng, factorings):
     assert sum(factorings) == 4
 
 
-def test_parameters_set_in_mid_stream_hold_from_the_next_part_on(rng):
+@pytest.mark.parametrize(("first", "then"), [(None, 0.2), ("ledoit_wolf",) * 2, ("ledoit_wolf", "oas")])
+def test_parameters_set_in_mid_stream_hold_from_the_next_part_on(rng, first, then):
     x = frozen(rng.standard_normal((9, 3, 4)))
-    model = MultiVariateGaussian(reg_covar=3.0).partial_fit(x[:5])
+    model = MultiVariateGaussian(reg_covar=3.0, shrinkage=first).partial_fit(x[:5])
     before = model.covariance
-    model.set_params(reg_covar=0.5, ddof=0, shrinkage=0.2)
+    model.set_params(reg_covar=0.5, ddof=0, shrinkage=then)
     np.testing.assert_array_equal(model.covariance, before)
-    want = MultiVariateGaussian(reg_covar=0.5, ddof=0, shrinkage=0.2).fit(x)
+    want = MultiVariateGaussian(reg_covar=0.5, ddof=0, shrinkage=then).fit(x)
     assert_same(model.partial_fit(x[5:]), want, x)
 
 

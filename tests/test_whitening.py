@@ -148,3 +148,18 @@ def test_a_rounded_pseudo_inverse_keeps_its_rank_along_its_own_axes(rng, dtype, 
     np.testing.assert_allclose(w.log_pdet, np.log(values).sum(axis=1), rtol=1e-4, atol=1e-6)
     covariance = _whitening.inverse_of(w.root, w.rank)
     assert_within(covariance, s, 1e3 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_eigenvalue_that_rounding_may_have_made_counts_as_zero_and_a_larger_one_does_not(rng, alone):
+    """How far rounding moves it is simulated: single precision, errors of half a digit in every entry."""
+    c, m = 40, 1 if alone else 4
+    q = np.linalg.qr(rng.standard_normal((c, c)))[0]
+    p = q[:, m:] @ q[:, m:].T
+    noise = np.triu(rng.uniform(-0.5, 0.5, (400, c, c))) * SINGLE * np.abs(p)
+    noise += np.triu(noise, 1).swapaxes(1, 2)
+    moved = np.sqrt(m) * np.std(np.einsum("i,nij,j->n", q[:, 0], noise, q[:, 0]))
+    for size, rank in ((2 * moved, c - m), (6 * moved, c)):
+        given = p + size * q[:, :m] @ q[:, :m].T
+        w = _whitening.of_inverse(((given + given.T) / 2)[None], SINGLE)
+        assert w.rank.tolist() == [rank]
