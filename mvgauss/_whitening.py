@@ -254,7 +254,7 @@ def symmetric(name: str, s: Array, eps: float) -> Array:
 
 def largest(name: str, values: Array, items: Array, eps: float) -> Array:
     """Return the largest eigenvalues, ``(B, 1)``; refuse negative ones that are no rounding."""
-    top = np.maximum(values[:, -1:], 0)
+    top = values[:, -1:]
     bad = values[:, 0] < -math.sqrt(eps) * top[:, 0]
     if bad.any():
         first = int(np.argmax(bad))

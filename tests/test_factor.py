@@ -105,13 +105,16 @@ def test_a_factor_is_right_at_any_scale(n, scale):
     np.testing.assert_allclose(other.log_pdet, one.log_pdet + C * np.log(scale), rtol=1e-12)
 
 
+@pytest.mark.parametrize("twins", [False, True])
 @pytest.mark.parametrize("n", [3, 7])
-def test_patches_without_a_ridge_beside_others_are_pseudo_inverted(n):
+def test_patches_without_a_ridge_beside_others_are_pseudo_inverted(n, twins):
     """An estimated shrinkage may be 0 at one patch and not at another."""
-    sample, ridge = block(n), np.array([0.5, 0.0, 0.1])
-    made = sample.scatter.factor(np.ones(P), ridge, ridge, None, True)
+    x = np.random.default_rng(n).normal(size=(P, n, C))
+    x[:, 1] = x[:, 0] if twins else x[:, 1]
+    scatter, ridge = Sample.of(x, None, fourth=False).scatter, np.array([0.5, 0.0, 0.1])
+    made = scatter.factor(np.full(P, 0.4), ridge, ridge, None, True)
     assert isinstance(made, Thin)
-    check_factor(made, sample.scatter.square() + ridge[:, None, None] * np.eye(C), precision=1e-12)
+    check_factor(made, 0.4 * scatter.square() + ridge[:, None, None] * np.eye(C), precision=1e-12)
 
 
 @pytest.mark.parametrize("ridge", [0.01, 0.0])

@@ -154,12 +154,19 @@ def test_a_rounded_pseudo_inverse_keeps_its_rank_along_its_own_axes(rng, dtype, 
 def test_an_eigenvalue_that_rounding_may_have_made_counts_as_zero_and_a_larger_one_does_not(rng, alone):
     """How far rounding moves it is simulated: single precision, errors of half a digit in every entry."""
     c, m = 40, 1 if alone else 4
-    q = np.linalg.qr(rng.standard_normal((c, c)))[0]
-    p = q[:, m:] @ q[:, m:].T
+    q, _, _ = np.linalg.svd(
+        rng.standard_normal((c, c - m)) * np.geomspace(0.1 if alone else 1, 1, c)[:, None]
+    )
+    p, q = q[:, :-m] @ q[:, :-m].T, q[:, -m:]
     noise = np.triu(rng.uniform(-0.5, 0.5, (400, c, c))) * SINGLE * np.abs(p)
     noise += np.triu(noise, 1).swapaxes(1, 2)
     moved = np.sqrt(m) * np.std(np.einsum("i,nij,j->n", q[:, 0], noise, q[:, 0]))
-    for size, rank in ((2 * moved, c - m), (6 * moved, c)):
-        given = p + size * q[:, :m] @ q[:, :m].T
+    for size, rank in ((2 * moved, c - m), (7 * moved, c)):
+        given = p + size * q @ q.T
         w = _whitening.of_inverse(((given + given.T) / 2)[None], SINGLE)
         assert w.rank.tolist() == [rank]
+
+
+def test_small_eigenvalues_that_continue_the_others_without_a_gap_are_kept(rng):
+    p, _ = rotated(rng, np.geomspace(1, 1e-3 * SINGLE, 13))
+    assert _whitening.of_inverse(p, SINGLE).rank.tolist() == [13]
