@@ -1,11 +1,13 @@
 """What all tests share: Hypothesis without a clock, and the path to `common`."""
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import settings
+from threadpoolctl import ThreadpoolController
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves `common` out of reach
 sys.path.append(str(Path(__file__).parents[1]))  # and `benchmarks`, behind the package that is installed
@@ -13,10 +15,29 @@ pytest.register_assert_rewrite("common")
 
 from common import blocks_of, frozen  # noqa: E402
 
-from mvgauss import MultiVariateGaussian  # noqa: E402
+from mvgauss import MultiVariateGaussian, _blas  # noqa: E402
 
 settings.register_profile("mvgauss", deadline=None, derandomize=True, max_examples=40, database=None)
 settings.load_profile("mvgauss")
+
+
+BLAS = ThreadpoolController()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blas_on_one_thread():
+    """Hold BLAS to one thread where pytest has several workers, and let the package start its own as ever.
+
+    Threads of BLAS that wait for a core in use by another worker spin: small matrices take a hundred
+    times as long.
+    """
+    count = _blas.threads()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch, BLAS.limit(limits=1, user_api="blas"):
+        patch.setattr(_blas, "threads", lambda: count)
+        yield
 
 
 @pytest.fixture

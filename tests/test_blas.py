@@ -28,6 +28,11 @@ def counts():
     return [library.get_num_threads() for library in LIBRARIES.lib_controllers]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def blas_on_one_thread():
+    """Leave BLAS its threads here."""
+
+
 @pytest.fixture(autouse=True)
 def numbers_are_as_before():
     """Whatever a test does, both numbers are as before."""
