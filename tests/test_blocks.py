@@ -342,7 +342,7 @@ def test_blas_has_one_thread_for_several_parts_and_then_its_own_again(fails, n_j
 
 
 def test_a_limit_that_the_caller_owns_changes_no_bit(rng):
-    x = rng.standard_normal((40, 550, 4, 3))
+    x = rng.standard_normal((40, 250, 4, 3))
     want = MultiVariateGaussian(n_jobs=1).fit(x).inv_covariance
     with threadpool_limits(2, user_api="blas"):
         for n_jobs in (1, 2, 2, 2):

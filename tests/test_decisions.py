@@ -1,5 +1,6 @@
 """Decisions without a limit that was set, refusals, and the warnings where numbers mislead."""
 
+import itertools
 import math
 import warnings
 
@@ -105,7 +106,9 @@ def test_held_out_images_as_many_as_the_fitted_are_taken(rng):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
-@pytest.mark.parametrize(("c", "n"), [(1, 6), (1, 60), (3, 6), (3, 60)])
+@pytest.mark.parametrize(
+    ("c", "n"), [(1, 6), (1, 60), *(pytest.param(3, n, marks=pytest.mark.slow) for n in (6, 60))]
+)
 def test_other_images_in_half_or_single_precision_are_taken(rng, c, n, offset, dtype):
     """Of 200 sets of one feature in half precision, one may agree by chance in mean and squares."""
     model = MultiVariateGaussian(n_jobs=1).fit(rng.standard_normal((n, c)) + offset)
@@ -152,9 +155,17 @@ def rate(rng, n, c, p, fits, new, root=None, **options):
     return float(np.mean(above))
 
 
-@pytest.mark.parametrize("correlated", [False, True], ids=["white", "correlated"])
-@pytest.mark.parametrize("options", [{}, {"reg_covar": 1.0}, {"reg_covar": 0, "shrinkage": "oas"}], ids=str)
-@pytest.mark.parametrize(("n", "c"), [(20, 60), (40, 40), (60, 20), (60, 1)])
+def rates():
+    """Return all cases; those of correlated features with one option, or as many samples, are quick."""
+    every = [{}, {"reg_covar": 1.0}, {"reg_covar": 0, "shrinkage": "oas"}]
+    for size, options, correlated in itertools.product(
+        [(20, 60), (40, 40), (60, 20), (60, 1)], every, [False, True]
+    ):
+        quick = correlated and (size == (40, 40) or not options)
+        yield pytest.param(*size, options, correlated, marks=[] if quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("n", "c", "options", "correlated"), list(rates()))
 def test_a_good_image_exceeds_the_default_limit_about_as_often_as_said(rng, n, c, options, correlated):
     """5 %: 100 fits, 10,000 new images; chi-squared is exceeded by 0 to 100 % of them."""
     root = np.diag(np.geomspace(3, 0.1, c)) if correlated else None

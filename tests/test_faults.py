@@ -245,7 +245,7 @@ def test_a_first_fit_that_fails_leaves_an_unfitted_model(x, error):
 def test_an_exception_in_a_worker_comes_through_and_leaves_the_model_as_it_was(
     rng, monkeypatch, jobs, error, room
 ):
-    x = frozen(rng.standard_normal((4, 3, 400)))
+    x = frozen(rng.standard_normal((4, 3, 60)))
     model = MultiVariateGaussian(n_jobs=jobs).fit(x)
     other = MultiVariateGaussian(n_jobs=1).fit(x + 1)
     before, start, threads = bits(model), model._fitted, engine()
@@ -758,7 +758,7 @@ def test_a_member_too_few_too_many_or_twice_is_refused(small, tmp_path):
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_bomb_is_not_unpacked(tmp_path, method):
-    big = npy("{'descr': '<f8', 'fortran_order': False, 'shape': (5000000,), }\n", bytes(40_000_000))
+    big = npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2000000,), }\n", bytes(16_000_000))
     content = packed([("mean.npy", big)], method)
     del big
     tracemalloc.start()

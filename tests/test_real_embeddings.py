@@ -11,7 +11,7 @@ from mvgauss.testing import cov_bound
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
-NAMES = ["docs", "small", "medium", "relu", "tokens"]
+NAMES = ["docs", "small", pytest.param("medium", marks=pytest.mark.slow), "relu", "tokens"]
 
 
 def paths(name):

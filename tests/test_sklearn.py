@@ -178,6 +178,7 @@ def test_using_a_model_does_not_import_scikit_learn():
         "import sys, numpy as np, mvgauss\n"
         "x = np.random.default_rng(0).standard_normal((20, 3, 2))\n"
         "m = mvgauss.MultiVariateGaussian(shrinkage=0.1).fit(x).calibrate(x).partial_fit(x)\n"
+        "m.fit_predict(x), m.score(x)\n"
         "m.threshold(x[:20] + 1, 0.1), m.predict(x), m.score_samples(x), m.diagnostics(), m.n_features_in_\n"
         "try:\n    mvgauss.MultiVariateGaussian().mean\nexcept ValueError as error:\n    print(error)\n"
         "print([name for name in sys.modules if name.split('.')[0] == 'sklearn'])"

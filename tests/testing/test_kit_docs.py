@@ -17,6 +17,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "testing.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torch", "array_api"])
 def test_the_examples_for_other_arrays_pass(name):
     pytest.importorskip({"torch": "torch", "array_api": "array_api_strict"}[name])
@@ -27,6 +28,7 @@ def test_the_examples_for_other_arrays_pass(name):
     assert " skipped" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_wrong_example_for_torch_does_not(tmp_path):
     pytest.importorskip("torch")
     right = (DOCS / "testing_torch.py").read_text(encoding="utf-8")
