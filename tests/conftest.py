@@ -17,8 +17,10 @@ from common import blocks_of, frozen  # noqa: E402
 
 from mvgauss import MultiVariateGaussian, _blas  # noqa: E402
 
-settings.register_profile("mvgauss", deadline=None, derandomize=True, max_examples=40, database=None)
-settings.load_profile("mvgauss")
+QUICK = settings(deadline=None, derandomize=True, max_examples=20, database=None)
+settings.register_profile("quick", QUICK)
+settings.register_profile("full", QUICK, max_examples=40)  # with --hypothesis-profile=full, as in `.ci/run`
+settings.load_profile("quick")
 
 
 BLAS = ThreadpoolController()

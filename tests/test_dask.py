@@ -101,7 +101,8 @@ def keys(lazy, *plain):
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize(
-    "name", ["docs", "small", "relu", "tokens", pytest.param("medium", marks=pytest.mark.slow)]
+    "name",
+    ["docs", *(pytest.param(n, marks=pytest.mark.slow) for n in ("small", "relu", "tokens", "medium"))],
 )
 def test_a_model_of_shared_data_is_that_of_one_machine(name, weighted, rng):
     train, test, axis = data(name)

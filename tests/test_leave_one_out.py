@@ -48,7 +48,7 @@ def left_out(draw):
 
 
 @given(left_out(), block_sizes)
-@settings(max_examples=150)
+@settings(max_examples=4 * settings.default.max_examples)
 def test_leaving_one_out_is_refitting_without_it(case, size):
     x, w, options = case
     model = MultiVariateGaussian(**options).fit(x, sample_weight=w)

@@ -165,11 +165,11 @@ def test_a_fork_waits_for_blocks_of_other_threads_and_they_wait_for_it():
             time.sleep(0.002)
             under_way.discard(part)
 
-        print(storm(30, lambda: _blocks.walk(task, range(10), n_jobs=3), lambda: len(under_way)))
+        print(storm(10, lambda: _blocks.walk(task, range(10), n_jobs=3), lambda: len(under_way)))
         """,
         PYTHONWARNINGS="ignore",
     )
-    assert said == "{0: 30}\n"
+    assert said == "{0: 10}\n"
 
 
 @FORKS

@@ -1,8 +1,6 @@
 """scikit-learn's contract, kept without depending on it."""
 
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -171,22 +169,6 @@ def test_a_deep_copy_goes_its_own_way(rng):
     for other in (copy.copy(model), copy.deepcopy(model)):
         other.partial_fit(x + 1)
         np.testing.assert_array_equal(model.mahalanobis(x), want)
-
-
-def test_using_a_model_does_not_import_scikit_learn():
-    program = (
-        "import sys, numpy as np, mvgauss\n"
-        "x = np.random.default_rng(0).standard_normal((20, 3, 2))\n"
-        "m = mvgauss.MultiVariateGaussian(shrinkage=0.1).fit(x).calibrate(x).partial_fit(x)\n"
-        "m.fit_predict(x), m.score(x)\n"
-        "m.threshold(x[:20] + 1, 0.1), m.predict(x), m.score_samples(x), m.diagnostics(), m.n_features_in_\n"
-        "try:\n    mvgauss.MultiVariateGaussian().mean\nexcept ValueError as error:\n    print(error)\n"
-        "print([name for name in sys.modules if name.split('.')[0] == 'sklearn'])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    message, modules = done.stdout.splitlines()
-    assert "not fitted yet" in message
-    assert modules == "[]"
 
 
 def test_tags_are_made_when_scikit_learn_asks():

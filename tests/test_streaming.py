@@ -523,7 +523,9 @@ def stated_bound(scatter, n):
     return n * EPS * length[:, None] * length
 
 
-@pytest.mark.parametrize("size", [1000, 37_777, 1_000_000])
+@pytest.mark.parametrize(
+    "size", [37_777, *(pytest.param(n, marks=pytest.mark.slow) for n in (1000, 1_000_000))]
+)
 def test_a_million_samples_a_million_deviations_from_zero_keep_their_digits(rng, size):
     n, unit = 1_000_000, 2.0**-16
     k = np.rint(rng.standard_normal((n, 2)) / unit).astype(np.int64)
