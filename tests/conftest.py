@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis without a clock, and the path to `common`."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,11 @@ settings.load_profile("quick")
 
 
 BLAS = ThreadpoolController()
+
+
+def pytest_collection_finish():
+    """Take what was imported and collected out of garbage collections, each of which would walk all of it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
