@@ -27,9 +27,15 @@ settings.load_profile("quick")
 BLAS = ThreadpoolController()
 
 
-def pytest_collection_finish():
-    """Take what was imported and collected out of garbage collections, each of which would walk all of it."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep what is imported and collected out of garbage collections, each of which would walk all of it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)

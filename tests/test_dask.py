@@ -131,8 +131,13 @@ CHUNKS = {  # of 30 samples on a grid of 4 x 3
 FORMS = {"triangles and roots": 12, "rows and roots": 60, "rows and thin factors": 60}
 
 
-#: In which form all chunks are tried before every commit, and with which shrinkage.
+#: In which form all chunks are tried before every commit, and with which shrinkage. Chunks of both samples
+#: and patches are tried in all forms, with this one and none.
 QUICK = ("triangles and roots", "ledoit_wolf")
+
+
+def is_quick(chunks, form, shrinkage):
+    return (form, shrinkage) == QUICK or (chunks == "both" and shrinkage in (None, QUICK[1]))
 
 
 def features(a, c):
@@ -143,7 +148,7 @@ def features(a, c):
 @pytest.mark.parametrize(
     ("chunks", "form", "shrinkage"),
     [
-        pytest.param(*case, marks=[] if case[0] == "both" or case[1:] == QUICK else pytest.mark.slow)
+        pytest.param(*case, marks=[] if is_quick(*case) else pytest.mark.slow)
         for case in itertools.product(CHUNKS, FORMS, [None, 0.3, "oas", "ledoit_wolf"])
     ],
 )

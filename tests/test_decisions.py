@@ -105,7 +105,7 @@ def test_held_out_images_as_many_as_the_fitted_are_taken(rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-@pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
+@pytest.mark.parametrize("offset", [0.0, pytest.param(10.0, marks=pytest.mark.slow), 1000.0])
 @pytest.mark.parametrize(
     ("c", "n"), [(1, 6), (1, 60), *(pytest.param(3, n, marks=pytest.mark.slow) for n in (6, 60))]
 )
