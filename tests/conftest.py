@@ -22,8 +22,6 @@ QUICK = settings(deadline=None, derandomize=True, max_examples=20, database=None
 settings.register_profile("quick", QUICK)
 settings.register_profile("full", QUICK, max_examples=40)  # with --hypothesis-profile=full, as in `.ci/run`
 settings.load_profile("quick")
-
-
 BLAS = ThreadpoolController()
 
 
