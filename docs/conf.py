@@ -1,5 +1,9 @@
 """How the documentation is built: python -m sphinx -W -b html docs docs/_build/html."""
 
+import os
+import shutil
+import subprocess
+import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
 
@@ -11,6 +15,7 @@ project_copyright = author
 release = version = version_of("mvgauss")
 
 extensions = [
+    "jupyterlite_sphinx",
     "matplotlib.sphinxext.plot_directive",
     "myst_nb",
     "numpydoc",
@@ -30,6 +35,19 @@ nb_execution_timeout = 600
 nb_output_stderr = "error"
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # no widgets here, and their scripts come from a network
+
+# the live notebook, howto/live.ipynb: Pyodide comes from where its kernel takes it, or into the site from an
+# archive, JUPYTERLITE_PYODIDE_URL; the wheel is built of the checkout, or the one of MVGAUSS_WHEEL
+nb_kernel_rgx_aliases = {"^python$": "python3"}  # what its kernel is called there and here
+jupyterlite_bind_ipynb_suffix = False  # pages are those of myst_nb
+jupyterlite_build_command_options = {  # its kernel, and no extension that happens to be installed here
+    "LiteBuildConfig.ignore_sys_prefix": "True",
+    "LiteBuildConfig.federated_extensions": str(
+        Path(sys.prefix, "share/jupyter/labextensions/@jupyterlite/pyodide-kernel-extension")
+    ),
+}
+jupyterlite_content_dir = "_build/live/contents"
+jupyterlite_dir = str(Path(__file__).parent / "_build" / "live")
 
 # pictures of the reference: drawn in the folder of these pages
 plot_working_directory = str(Path(__file__).parent)
@@ -94,8 +112,23 @@ def add_search(app, pagename, templatename, context, doctree):
         app.add_js_file("search.js", loading_method="defer")
 
 
+def serve_live(app, config):
+    """Put beside the live notebook what it loads: our wheel, one that its kernel takes, and data."""
+    live, data = Path(config.jupyterlite_dir), Path("data", "small.npz")
+    shutil.rmtree(live, ignore_errors=True)
+    (app.srcdir / ".jupyterlite.doit.db").unlink(missing_ok=True)  # what it holds to be done already
+    ours = os.environ.get("MVGAUSS_WHEEL", app.srcdir.parent)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", live / "pypi", ours, "comm"]
+    subprocess.run(command, check=True)
+    (live / "contents" / data).parent.mkdir(parents=True)
+    shutil.copy(app.srcdir / data, live / "contents" / data)
+    # pages load nothing from elsewhere, and so no font for the buttons
+    app.registry.css_files[:] = [file for file in app.registry.css_files if "//" not in file[0]]
+
+
 def setup(app):
     """Tell Sphinx of the hooks; that of docstrings comes after numpydoc's."""
+    app.connect("config-inited", serve_live)
     app.connect("autodoc-process-docstring", escape_grids, priority=900)
     app.connect("doctree-read", leave_out_formulas)
     app.connect("html-page-context", add_search)
