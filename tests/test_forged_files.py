@@ -66,11 +66,18 @@ def add(name):
     return change
 
 
+def fewer(header, arrays):
+    """Leave out the distances of an image."""
+    name = "loo_distances" if "loo_distances" in arrays else EARLIER["loo_distances"]
+    arrays[name] = arrays[name][:, 1:]
+
+
 FORGED = {
     "a negative rank": put("rank", -1),
     "a rank above the number of features": put("rank", C + 1),
     "a negative distance": put("loo_distances", -0.5, (1, 0)),
     "distances out of order": put("loo_distances", 1e9, (1, 0)),
+    "distances of fewer images": fewer,
     "a shrinkage below zero": put("shrinkage", -0.1),
     "a shrinkage above one": put("shrinkage", 1.5),
     "a factor that is no number": put("root", np.nan, (0, 0, 0)),
