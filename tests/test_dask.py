@@ -220,6 +220,7 @@ def test_calibrated_and_exact_p_values_are_those_of_the_model(rng):
     for model in (
         MultiVariateGaussian(reg_covar=0).fit(a),
         MultiVariateGaussian().fit(a).calibrate(a),
+        MultiVariateGaussian().fit(a[:5]).calibrate(a[:5]),  # fewer images than patches
         MultiVariateGaussian(3, 8, dtype=float),
         MultiVariateGaussian(dtype=float).partial_fit(a),
     ):
