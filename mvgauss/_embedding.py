@@ -58,7 +58,7 @@ class Embedding:
         c, last = self.n_features, len(self.shape) - 1
         other = 1 if self.axis == last else -1  # where the features may be instead
         rest = self.shape[2:] if other == 1 else self.shape[1:-1]
-        moved = last > 1 and self.shape[other] == n_features != c and grid in (None, rest)
+        moved = self.shape[other] == n_features != c and grid in (None, rest)
         # in the words that scikit-learn's tools look for
         theirs = f"X has {c} features, but MultiVariateGaussian is expecting {n_features} features as input"
         for what, wanted, got, hint in (
