@@ -46,7 +46,6 @@ def states(
     model: MultiVariateGaussian, x: da.Array, seen: Embedding, sample_weight: object, split_every: object
 ) -> da.Array:
     """Return the moments of all samples at each chunk of patches: trees over those of each chunk."""
-    split_every = _checks.integer("split_every", split_every, low=2)
     weights, index = None, None
     if sample_weight is not None:
         weights, index = da.asarray(sample_weight), (0,)
@@ -72,7 +71,7 @@ def states(
         axis=0,
         name="moments",
         concatenate=False,
-        split_every=split_every,
+        split_every=_checks.integer("split_every", split_every, low=2),
         dtype=object,
         meta=objects(x.ndim - 1),
     )

@@ -6,9 +6,10 @@ A task works alone: it starts no thread, and BLAS is held to one, as the threads
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial, reduce, wraps
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial, reduce
+from typing import Any
 
 import numpy as np
 from dask.sizeof import sizeof
@@ -21,9 +22,6 @@ from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._shrinkage import Regularisation
 from mvgauss._walks import OutOfRangeError, TooSmallError, Walk
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 ALONE = Walk(n_jobs=1)
 
 Place = tuple[slice, ...]  #: where a chunk lies in the whole array
@@ -34,15 +32,11 @@ sizeof.register(Fitted, lambda fitted: fitted.nbytes)
 sizeof.register(MultiVariateGaussian, lambda model: model._fitted.nbytes if model._fitted else 0)
 
 
-def alone(task: Callable[P, T]) -> Callable[P, T]:
-    """Let a task hold BLAS to one thread, as the threads are the workers' own."""
-
-    @wraps(task)
-    def held(*args: P.args, **kwargs: P.kwargs) -> T:
-        with _blas.one_thread():
-            return task(*args, **kwargs)
-
-    return held
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold BLAS to one thread, as the threads are the workers' own."""
+    with _blas.one_thread():
+        yield
 
 
 def chunk(x: Any, place: Place, layout: Layout) -> tuple[Embedding, list[int]]:
@@ -57,7 +51,7 @@ def chunk(x: Any, place: Place, layout: Layout) -> tuple[Embedding, list[int]]:
     return Embedding(x, layout[0]), [s.start for s in place]
 
 
-@alone
+@alone()
 def moments(
     x: Any, place: Place, weights: Any, *, layout: Layout, kept: np.dtype[Any], how: Regularisation
 ) -> Fitted:
@@ -77,7 +71,7 @@ def moments(
         seen.raise_not_finite(slice(0, None), seen.stack(seen.value), small=small)
 
 
-@alone
+@alone()
 def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitted:
     """Return the moments of all samples of some; those of one come alone where a tree begins."""
     try:
@@ -86,13 +80,13 @@ def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitte
         _checks.raise_error("embedding", "numbers whose squares float64 can hold", "larger ones")
 
 
-@alone
+@alone()
 def made(state: Fitted | list[Fitted]) -> Fitted:
     """Return the Gaussians of moments, which come in a list where they are of an axis with one block."""
     return (state[0] if isinstance(state, list) else state).without_moments(ALONE)
 
 
-@alone
+@alone()
 def scores(
     x: Any, place: Place, fitted: Fitted, *, layout: Layout, score: str, options: dict[str, Any]
 ) -> Array:
