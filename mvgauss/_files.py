@@ -122,10 +122,7 @@ def _remove_abandoned(folder: Path, prefix: str) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any], dict[str, Array]]:
-    """Return the version, the header and the arrays that `write` wrote, or an earlier version of it.
-
-    Anything else is a `ValueError` that says what is wrong.
-    """
+    """Return the version, the header and the arrays that `write` wrote, or an earlier version of it."""
     name = _path(path)
     with _opened(name) as file:
         _raise_if_special(os.fstat(file.fileno()), name)

@@ -1,7 +1,4 @@
-"""The representations of a model: the call that makes it, and a card for notebooks.
-
-The card computes no factors, and of existing factors only what takes no noticeable time.
-"""
+"""The representations of a model: the call that makes it, and a card for notebooks that makes no factors."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from mvgauss._blas import one_thread
 from mvgauss._checks import Array
 from mvgauss._fitted import Fitted
 
-#: How many multiplications a card may spend on condition numbers; with more it looks at some patches.
+#: So many multiplications for condition numbers are not noticed; with more, a card looks at some patches.
 WORK = 10**8
 
 #: At most so many pixels along the longer side of a map.

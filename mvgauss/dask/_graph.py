@@ -151,10 +151,7 @@ def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tu
 
 
 def gaussians(graph: dict[Any, Any], x: da.Array, seen: Embedding, *arrays: da.Array) -> da.Array:
-    """Return the array of such blocks, of which each is made once.
-
-    As layers of blocks, Dask would make them again for each chunk of samples.
-    """
+    """Return the array of such blocks; as a layer, each would be made again for every chunk of samples."""
     name, blocks = f"gaussians-{uuid4().hex}", tuple((1,) * x.numblocks[i] for i in patches(seen))
     named = {(name, *where): task for where, task in graph.items()}
     layers = HighLevelGraph.from_collections(name, named, dependencies=arrays)

@@ -1,7 +1,4 @@
-"""What the workers do: moments of a chunk, merged; factors made of them; scores.
-
-A task works alone: it starts no thread, and BLAS is held to one, as the threads are the workers' own.
-"""
+"""What the workers do: moments of a chunk, merged; factors made of them; scores."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ sizeof.register(MultiVariateGaussian, lambda model: model._fitted.nbytes if mode
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold BLAS to one thread, as the threads are the workers' own."""
+    """Hold BLAS to one thread for a task, which starts none either: the threads are the workers' own."""
     with _blas.one_thread():
         yield
 

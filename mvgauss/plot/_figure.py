@@ -105,10 +105,7 @@ def panels(
     most: int,
     side: float,
 ) -> tuple[Figure | SubFigure, Array]:
-    """Return a figure, and axes ``(rows, columns, high)`` for images side by side in it, with titles.
-
-    All arguments are checked before a figure is made.
-    """
+    """Return a figure and axes ``(rows, columns, high)`` for images side by side in it, with titles."""
     n, height, width = shape[:3]
     if titles is not None and (isinstance(titles, str) or len(titles) != n):
         _checks.raise_error("titles", f"{n} titles, one for each image", _checks.briefly(titles))
