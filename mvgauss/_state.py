@@ -94,24 +94,20 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
     """Refuse arrays of other shapes or kinds, and values that cannot be."""
     second = {name: a.shape[1] for name, a in arrays.items() if a.ndim > 1}
     rows, good, high = (second.get(name, 0) for name in ("rows", "loo_distances", "root"))
-    for name, shape, kind in (
-        ("mean", (p, c), _DOUBLE),
-        ("rows", (p, rows if n is None else n - 1, c), dtype if n is None else _DOUBLE),
-        ("triangle", (p, c * (c + 1) // 2), _DOUBLE),
-        ("third", (p, c), _DOUBLE),
-        ("fourth", (p,), _DOUBLE),
-        ("root", (p, min(high, c), c), dtype),
-        ("small", (p, rows, rows), dtype),
-        ("scale", (p,), _DOUBLE),
-        ("ridge", (p,), _DOUBLE),
-        ("rank", (p,), np.dtype(np.int64)),
-        ("log_pdet", (p,), _DOUBLE),
-        ("shrinkage", (p,), _DOUBLE),
-        ("loo_distances", (p, good), dtype),
-        ("loo_largest", (good,), dtype),
-    ):
-        if (a := arrays.get(name)) is None:
-            continue
+    numbers = ("fourth", "scale", "ridge", "log_pdet", "shrinkage")
+    expected = dict.fromkeys(numbers, ((p,), _DOUBLE)) | {
+        "mean": ((p, c), _DOUBLE),
+        "rows": ((p, rows if n is None else n - 1, c), dtype if n is None else _DOUBLE),
+        "triangle": ((p, c * (c + 1) // 2), _DOUBLE),
+        "third": ((p, c), _DOUBLE),
+        "root": ((p, min(high, c), c), dtype),
+        "small": ((p, rows, rows), dtype),
+        "rank": ((p,), np.dtype(np.int64)),
+        "loo_distances": ((p, good), dtype),
+        "loo_largest": ((good,), dtype),
+    }
+    for name in sorted(expected.keys() & arrays.keys()):
+        a, (shape, kind) = arrays[name], expected[name]
         if a.shape != shape or a.dtype != kind:
             _checks.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
         _check_values(name, a, c)
