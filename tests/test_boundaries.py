@@ -298,6 +298,12 @@ def test_a_dtype_whose_range_is_too_short_is_refused(scale, n, c):
         model.partial_fit(x).mahalanobis(x)
 
 
+@pytest.mark.parametrize(("n", "c"), [(30, 4), (4, 30)])
+def test_features_too_small_for_the_dtype_are_nothing_beside_a_ridge(n, c):
+    model = MultiVariateGaussian(dtype="float32").fit(1e-50 * draws(n, c))
+    np.testing.assert_array_equal(model.covariance[0], np.float32(0.01) * np.eye(c, dtype="f4"))
+
+
 @pytest.mark.parametrize("scale", [1e25, 1e-25])
 def test_matrices_that_leave_the_range_of_the_dtype_are_refused_and_distances_are_not(scale):
     x = frozen((scale * draws(30, 4)).astype(np.float32))

@@ -241,6 +241,10 @@ REFUSED = {
         lambda: MultiVariateGaussian(ddof=3).fit(E, sample_weight=[0, 2, 0.5, 0]),
         "sample_weight: expected weights that add up to more than ddof = 3, got 2.5 of 4 samples",
     ),
+    "weights of nothing": (
+        lambda: MultiVariateGaussian(ddof=-1).partial_fit(E, sample_weight=[0] * 4).mahalanobis(E),
+        "sample_weight: expected weights that add up to more than ddof = -1, got 0 of 4 samples",
+    ),
     "weights that stream up to one image": (
         lambda: (
             MultiVariateGaussian()

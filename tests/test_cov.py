@@ -93,6 +93,7 @@ def test_a_constant_of_single_precision_has_a_variance_of_exactly_zero(dtype, va
         for x in (np.full((n, 2), value, dtype), np.full((n, 2), value)):
             assert (cov(x) == 0).all()
             assert (cov(x, dtype=np.float32) == 0).all()
+            assert (cov(x, aweights=np.arange(n) + 0.3) == 0).all()
 
 
 @pytest.mark.parametrize("light", [1e-8, 1e-20])

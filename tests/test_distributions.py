@@ -148,6 +148,13 @@ def test_without_a_dimension_all_distances_are_zero(n):
     np.testing.assert_array_equal(_distributions.isf(np.array([0.1, 0.9]), n, np.array(0)), [0, 0])
 
 
+def test_the_law_of_parameters_is_chi_squared_of_any_rank():
+    ranks = np.array([0, 1, 3, 50])
+    got = [_distributions.Shape.chi2(ranks).sf(squared) for squared in (0.1, 4.0, 30.0)]
+    want = [np.where(ranks, scipy.stats.chi2.sf(q, np.maximum(ranks, 1)), 0) for q in (0.1, 4.0, 30.0)]
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
 def test_a_point_is_as_good_as_any_under_chi_squared(rng):
     model = MultiVariateGaussian(reg_covar=0).fit(np.ones((2, 3, 1)))
     assert model.p_value_law == "chi2"

@@ -173,6 +173,13 @@ def test_the_cut_off_of_a_fit_is_c_times_epsilon_or_the_noise_of_storage(given_d
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_difference_of_some_digits_beside_a_common_component_is_a_rank(dtype):
+    common, own = np.repeat([1, -1], 20), np.tile([1, -1], 20) * 8 * np.finfo(dtype).eps
+    x = frozen(np.stack([common + own, common - own], axis=1), dtype)
+    assert MultiVariateGaussian(reg_covar=0).fit(x).rank == [2]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("n", [4, 40])
 def test_what_rounding_to_the_dtype_of_the_data_puts_there_is_no_rank(rng, dtype, n):
     """Ten softmax features have rank nine, as many samples as there are."""
