@@ -37,9 +37,7 @@ def checked(model: object, x: object, fitted: Fitted | None) -> tuple[da.Array, 
     if x.numblocks[seen.axis] > 1:
         wanted, got = f"features, axis {seen.axis}, in one chunk", f"chunks {x.chunks[seen.axis]}"
         _checks.raise_error("embedding", wanted, got, hint=f".rechunk({{{seen.axis}: -1}}) joins them")
-    if any(0 in sizes for sizes in x.chunks):
-        x = x.rechunk(tuple(tuple(n for n in sizes if n) for sizes in x.chunks))
-    return x, seen
+    return x.rechunk(tuple(tuple(n for n in sizes if n) for sizes in x.chunks)), seen
 
 
 def states(
