@@ -102,7 +102,9 @@ def part_of(fitted: Fitted, place: Place) -> Fitted:
     """Return the Gaussians of some patches."""
     assert fitted.grid is not None
     index = np.arange(fitted.n_patches).reshape(fitted.grid)[place]
-    return fitted.with_arrays({name: a[index.ravel()] for name, a in fitted.arrays.items()}, index.shape)
+    first, last = index.flat[0], index.flat[-1]
+    b = slice(first, last + 1) if last - first < index.size else index.ravel()  # views, where possible
+    return fitted.with_arrays({name: a[b] for name, a in fitted.arrays.items()}, index.shape)
 
 
 def assembled(
