@@ -88,6 +88,14 @@ def test_leaving_out_an_outlier_leaves_it_where_it_is(rng, reg_covar):
     assert got[4] > 500
 
 
+def test_a_feature_that_only_an_outlier_lifts_above_rounding_is_left_out_with_it(rng):
+    x = rng.standard_normal((30, 6, 1)) * [[100], [100], [1e-6], [100], [100], [100]]
+    x[0, 2] = 1e-3
+    got = MultiVariateGaussian(reg_covar=0).fit(x).leave_one_out(x)
+    np.testing.assert_allclose(got, refitted(x, reg_covar=0), rtol=1e-8)
+    assert got[0] < 10
+
+
 @pytest.mark.parametrize("shrinkage", [None, 0.0, 0.3, 1.0])
 @pytest.mark.parametrize("reg_covar", [0, 0.5])
 @pytest.mark.parametrize("n", [2, 3, 5])
