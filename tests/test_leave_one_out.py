@@ -88,6 +88,18 @@ def test_leaving_out_an_outlier_leaves_it_where_it_is(rng, reg_covar):
     assert got[4] > 500
 
 
+@pytest.mark.parametrize("shrinkage", [None, 0.3, "oas", "ledoit_wolf"])
+@pytest.mark.parametrize(("reg_covar", "weighted"), [(0, False), (0.1, False), (0.1, True)])
+@pytest.mark.parametrize("n", [6, 60])
+def test_nothing_is_fitted_again_where_no_digits_are_lost(
+    rng, monkeypatch, shrinkage, reg_covar, n, weighted
+):
+    x, w = rng.standard_normal((n, 12, 2)), rng.uniform(1, 2, n) if weighted else None
+    model = MultiVariateGaussian(reg_covar=reg_covar, shrinkage=shrinkage).fit(x, sample_weight=w)
+    monkeypatch.setattr("mvgauss._leave_one_out.fit", None)
+    assert (model.leave_one_out(x, w) > 0).all()
+
+
 def test_a_feature_that_only_an_outlier_lifts_above_rounding_is_left_out_with_it(rng):
     x = rng.standard_normal((30, 6, 1)) * [[100], [100], [1e-6], [100], [100], [100]]
     x[0, 2] = 1e-3
