@@ -6,7 +6,7 @@
  * PYODIDE is the folder of its bundle, WHEEL ours, TOOLS a folder of pure wheels that pytest takes, SOURCE a
  * copy of the checkout, and the arguments are pytest's.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
@@ -17,9 +17,11 @@ const { start } = await import(pathToFileURL(join(source, "docs", "howto", "brow
 /** Load Pyodide with folders of this machine in it. */
 async function load(options) {
   const pyodide = await loadPyodide(options);
-  for (const [inside, root] of Object.entries({ "/dist": dirname(wheel), "/source": source })) {
+  const folders = { "/dist": dirname(wheel), "/source": source, "/shared": join(dirname(source), "shared") };
+  for (const [inside, root] of Object.entries(folders)) {
+    if (!existsSync(root)) continue; // the larger sets of data are not everywhere
     pyodide.FS.mkdir(inside);
-    pyodide.FS.mount(pyodide.FS.filesystems.NODEFS, { root }, inside);
+    pyodide.FS.mount(pyodide.FS.filesystems.NODEFS, { root: realpathSync(root) }, inside);
   }
   return pyodide;
 }
