@@ -29,7 +29,7 @@ async function load(options) {
 const pyodide = await start(load, { indexURL: bundle + "/" }, "emfs:/dist/" + basename(wheel));
 pyodide.runPython(readFileSync(join(source, "docs", "howto", "browser.py"), "utf8"));
 
-await pyodide.loadPackage(["packaging", "pygments"]);
+await pyodide.loadPackage(["packaging", "pygments", "scikit-learn"]);
 for (const name of readdirSync(tools)) {
   const bytes = Uint8Array.from(readFileSync(join(tools, name))); // a copy: Node's buffers share memory
   pyodide.unpackArchive(bytes.buffer, "wheel", { extractDir: "/lib/python3.12/site-packages" });
