@@ -231,9 +231,10 @@ def test_other_samples_of_the_same_number_are_refused(rng, train, other):
         "shuffled features": train[:, ::-1],
         "another set": rng.standard_normal(train.shape),
     }[other]
-    model = MultiVariateGaussian().fit(train)
-    with pytest.raises(ValueError, match="embedding: expected the 30 samples that were fitted"):
-        model.leave_one_out(x)
+    for unit in (1, 1e-6):
+        model = MultiVariateGaussian().fit(unit * train)
+        with pytest.raises(ValueError, match="embedding: expected the 30 samples that were fitted"):
+            model.leave_one_out(unit * x)
 
 
 @pytest.mark.parametrize(("n", "ddof"), [(2, 1), (1, 0), (3, 2)])
