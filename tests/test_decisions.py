@@ -277,11 +277,14 @@ def test_a_weight_counts_in_the_default_limit_as_often_as_the_sample_is_there(rn
     )
 
 
-def test_patches_that_never_change_leave_the_limit_to_the_others(rng):
-    x = np.array(images(rng, 20))
-    alone = MultiVariateGaussian().fit(x[..., 1:]).threshold_
+@pytest.mark.parametrize("reg_covar", [0.01, 0])
+@pytest.mark.parametrize("n", [20, 4])
+def test_patches_that_never_change_leave_the_limit_to_the_others(rng, n, reg_covar):
+    model = MultiVariateGaussian(reg_covar=reg_covar, shrinkage=0.0)  # which has no exact law
+    x = np.array(images(rng, n))
+    alone = model.fit(x[..., 1:]).threshold_
     x[..., 0] = 7.0
-    assert MultiVariateGaussian().fit(x).threshold_ == pytest.approx(alone)
+    assert model.fit(x).threshold_ == pytest.approx(alone)
     assert MultiVariateGaussian().fit(np.ones((9, 3))).threshold_ >= 0
 
 
