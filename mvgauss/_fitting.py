@@ -146,5 +146,5 @@ def _check_range(part: Sample, x: Array) -> None:
     """Refuse samples that differ by so little that the squares leave the range."""
     trace = part.scatter.diagonal.sum(axis=1)
     small = np.flatnonzero(trace < (_TINY if part.fourth is None else math.sqrt(_TINY)))
-    if small.size and (x[small] != x[small][:, :1]).any():
+    if (x[small] != x[small][:, :1]).any():
         raise TooSmallError
