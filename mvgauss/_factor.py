@@ -193,8 +193,7 @@ class Thin(Factor):
         gram[:, i, i] += ridge[:, None]
         w = _whitening.whiten(gram, ridge, rows=rows.swapaxes(1, 2), scale=scale)
         known = ridge > 0
-        rest = np.where(known, c - len(i), 0)
-        log_pdet = w.log_pdet + rest * np.log(np.where(known, ridge, 1))
+        log_pdet = w.log_pdet + (c - len(i)) * np.log(np.where(known, ridge, 1))
         return cls(np.where(known, c, w.rank), log_pdet, shrinkage, rows, w.root, scale, ridge)
 
     def kept(self, dtype: np.dtype[Any]) -> Self:
