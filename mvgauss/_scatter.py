@@ -134,8 +134,6 @@ class Scatter:
     @property
     def diagonal(self) -> Array:
         """The diagonals of all patches, ``(P, C)``."""
-        if self.rows:
-            return Rows(self.array).diagonal
         return np.concatenate([self[b].diagonal for b in self._blocks()])
 
     def _blocks(self) -> list[slice]:

@@ -113,6 +113,5 @@ def _invert_small(lower: Array) -> Array:
     g = np.zeros(a.shape)
     for i in range(len(a)):
         g[i, i] = 1 / a[i, i]
-        if i:
-            g[i, :i] = np.einsum("k...,kj...->j...", a[i, :i], g[:i, :i]) * -g[i, i]
+        g[i, :i] = np.einsum("k...,kj...->j...", a[i, :i], g[:i, :i]) * -g[i, i]
     return np.moveaxis(g, (0, 1), (2, 3))
