@@ -454,3 +454,9 @@ def test_inverses_in_single_precision_may_have_its_rounding(rng):
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 4, 3)])
 def test_no_samples_have_no_distances(shape):
     assert mahalanobis(np.zeros(shape), np.zeros(3), np.eye(3)).shape == shape[:-1]
+
+
+def test_a_matrix_that_is_not_semi_definite_is_refused_beside_singular_ones():
+    s = np.stack([np.ones((2, 2)), np.diag([1.0, -1.0]), np.diag([1.0, 0.0])])
+    with pytest.raises(ValueError, match="got the eigenvalue -1 at index 1 of the stack"):
+        pinv(s)
