@@ -180,10 +180,9 @@ def test_leaving_one_out_is_fitting_without_it(shrinkage, ridge, n, weighted):
     x = frozen(r.normal(size=(n, 20, 2)) * np.linspace(0.5, 3, 20)[:, None] + 5)
     w = frozen(r.integers(0, 4, n) + (np.arange(n) < 3)) if weighted else None
     model = MultiVariateGaussian(reg_covar=ridge, shrinkage=shrinkage).fit(x, sample_weight=w)
-    got, times = model.leave_one_out(x, w), np.ones(n, int) if w is None else w
-    for k in np.unique(
-        times
-    ):  # what is left, repeated as often as it weighs, of all that weigh k in one stack
+    got, times = model.leave_one_out(x, w), np.ones(n, int) if w is None else w.astype(int)
+    # what is left, repeated as often as it weighs, of all that weigh k in one stack
+    for k in np.unique(times):
         out = np.flatnonzero(times == k)
         rest = np.stack([np.delete(x, i, axis=0).repeat(np.delete(times, i), axis=0) for i in out], axis=-1)
         other = MultiVariateGaussian(reg_covar=ridge, shrinkage=shrinkage).fit(rest)
