@@ -18,6 +18,7 @@ from mvgauss._checks import Array
 Distribution = Literal["hotelling", "leave-one-out", "chi2"]
 
 _SMALLEST = 1e-7  #: of 1 / degrees of freedom: more of them make no difference
+_TINY = 1e-90  #: whose third power float64 holds
 
 
 def log_density(squared: Array, rank: Array, log_pdet: Array) -> Array:
@@ -87,47 +88,44 @@ class Shape(NamedTuple):
         return cls(s, s, 1 / r, 1 / b)
 
     @classmethod
-    def of_new(cls, hat: Array, g: Array, n: float, c: int) -> Shape:
-        r"""Return the law of new samples, from K Q K^T ``(B, k, k)`` of rows K and the inverse Q.
+    def of_new(cls, hat: Array, left: Array, g: Array, n: float, c: int) -> Shape:
+        r"""Return the law of new samples, from eigenvalues `hat` of K Q K^T and `left` of I - g K Q K^T.
 
         The scatter :math:`M = K^T K` of n samples of covariance :math:`\Sigma` is that of n - 1
         independent deviations, and :math:`Q = (g M + \delta I)^{-1}`. Given Q, the :math:`D^2` of a new
         sample has the cumulants :math:`m_1, 2 m_2, 8 m_3` with
         :math:`m_k = \operatorname{tr}(\Sigma Q)^k`. Each is found among the deviations, from products
         :math:`v_i^T Q v_j` of one, pairs and triples of different ones that are left out of Q to first
-        order: with :math:`t_k = \operatorname{tr}(M Q)^k / (n-1)^k` and :math:`u = 1/(1 - g t_1)`,
+        order. With the eigenvalues :math:`a_i` of :math:`K Q K^T` and :math:`e_i = 1 - g a_i`, n - 1 of
+        them, a and e their means, and :math:`r_k = m_k / m_1^k`,
 
         .. math::
-           m_1 &= t_1 u, \quad m_2 = p\, u^4, \quad p = t_2 - t_1^2 / (n-1), \\
-           m_3 &= (t_3 - 3 t_1 p / (n-1) - t_1^3/(n-1)^2)\, u^6 + 3 g\, m_2^2 / u .
+           m_1 = \frac{a}{e}, \quad v_i = \frac{a_i / a - e_i / e}{n-1}, \quad
+           r_2 = \sum v_i^2, \quad r_3 = \sum v_i^3 + 3 g a\, r_2^2 .
 
-        Without a ridge, and with :math:`\gamma = C/(n-1)`, these are :math:`C/(1-\gamma)`,
-        :math:`C/(1-\gamma)^3` and :math:`C (1+\gamma)/(1-\gamma)^5`, and the law is Hotelling's but for
-        terms of 1/n. To the mean, which belongs to Q without one sample, its share is added,
-        :math:`m_1 / (1 + g m_2 / (u m_1))`, and the distance of the mean from its expectation
-        multiplies by 1 + 1/n. The degrees of freedom below are :math:`(n-1)/u + 1`, or more if the
+        Without a ridge, and with :math:`\gamma = C/(n-1)`, these are :math:`m_1 = C/(1-\gamma)`,
+        :math:`m_2 = C/(1-\gamma)^3` and :math:`m_3 = C (1+\gamma)/(1-\gamma)^5`, and the law is Hotelling's
+        but for terms of 1/n. To the mean, which belongs to Q without one sample, its share is added,
+        :math:`m_1 / (1 + g a r_2)`, and the distance of the mean from its expectation
+        multiplies by 1 + 1/n. The degrees of freedom below are :math:`(n-1) e + 1`, or more if the
         cumulants ask for it.
         """
-        rows = n - 1
-        hat = hat / rows
-        square = np.matmul(hat, hat)
-        t1, t2 = np.trace(hat, axis1=1, axis2=2), np.square(hat).sum(axis=(1, 2))
-        t3 = (square * hat).sum(axis=(1, 2))
-        u = 1 / np.maximum(1 - g * t1, _SMALLEST)
-        p = t2 - t1**2 / rows
-        m1 = t1 * u
-        m2 = np.clip(p * u**4, m1**2 / c, m1**2 * u)
-        m3 = (t3 - 3 * t1 * p / rows - t1**3 / rows**2) * u**6 + 3 * g * m2**2 / u
-        one = np.where(m1 > 0, m1, 1)
-        r2 = np.where(m1 > 0, m2 / one**2, 1)
-        b = u / (rows + u)
-        s = np.clip(m3 / one**3 / r2, r2, np.sqrt(r2) + 2 * b)
+        rows, missing = n - 1, n - 1 - hat.shape[1]  # the others: a = 0, e = 1
+        mean = hat.sum(axis=1) / rows
+        e = np.maximum((left.sum(axis=1) + missing) / rows, _TINY)
+        m1, one = mean / e, np.where(mean > 0, mean, 1)
+        v, other = (hat / one[:, None] - left / e[:, None]) / rows, -1 / (e * rows)
+        r2, r3 = ((v**k).sum(axis=1) + missing * other**k for k in (2, 3))
+        r2 = np.where(m1 > 0, np.clip(r2, 1 / c, 1 / e), 1)
+        r3 += 3 * g * mean * r2**2
+        b = 1 / (rows * e + 1)
+        s = np.clip(r3 / r2, r2, np.sqrt(r2) + 2 * b)
         # the law whose second and third cumulants are these
         b = np.minimum(b, s - r2)
         k = s**2 / r2
         free = np.maximum(k - 4 * b, 0)
         a, b = np.maximum((free + np.sqrt(k * free)) / 2, _SMALLEST), np.maximum(b, _SMALLEST)
-        m1 = m1 * (1 + 1 / n) / (1 + g * m2 / (u * one))
+        m1 = m1 * (1 + 1 / n) / (1 + g * mean * r2)
         return cls(m1, m1 * np.sqrt(r2 / (a + b)), a, b)
 
     def sf(self, squared: float) -> Array:

@@ -33,9 +33,15 @@ def _of(fitted: Fitted, walk: Walk) -> float:
         if not how.any:
             unit = (n - how.ddof) * (1 + 1 / n)
             return np.stack(Shape.of_pinv(factor[b].inverse(), factor.rank[b], n, unit), axis=1)
-        k, g = fitted.moments[b].array, _shrinkage.estimate(fitted.sample(b), how)[0]
-        hat = np.matmul(k, factor[b].solve(k).swapaxes(1, 2))
-        return np.stack(Shape.of_new(hat, g, n, c), axis=1)
+        (g, ridge, _), k = _shrinkage.estimate(fitted.sample(b), how), fitted.moments[b].array
+        scatter = np.linalg.eigvalsh(np.matmul(k, k.swapaxes(1, 2)))
+        scatter[scatter <= scatter[:, -1:] * k.shape[1] * np.finfo(float).eps] = 0  # by rounding
+        ridge = np.broadcast_to(ridge[:, None], scatter.shape)
+        total = g[:, None] * scatter + ridge
+        hat, left = np.zeros_like(total), np.ones_like(total)
+        for part, whole in (scatter, hat), (ridge, left):
+            np.divide(part, total, out=whole, where=total > 0)
+        return np.stack(Shape.of_new(hat, left, g, n, c), axis=1)
 
     if n > 1 and (fitted.scatter is not None or not how.any):
         law = Shape(*fitted.per_patch(of_block, np.empty((fitted.n_patches, 4)), walk).T)

@@ -178,12 +178,18 @@ def test_with_many_patches_it_is_exceeded_at_most_about_as_often(rng, options):
     assert rate(rng, 60, 20, 50, 5, 300, **options) < 0.07
 
 
-def test_without_a_ridge_the_moments_lead_to_the_exact_law(rng):
+@pytest.mark.parametrize("unit", [1e3, 1e20])
+@pytest.mark.parametrize(("n", "c"), [(20, 60), (40, 40)])
+def test_it_is_exceeded_as_rarely_where_the_ridge_is_tiny_beside_the_features(rng, unit, n, c):
+    """30 fits, 600 new images of 5 patches."""
+    assert rate(rng, n, c, 5, 30, 20, unit * np.eye(c)) < 0.1
+
+
+def test_without_a_ridge_the_moments_lead_to_the_exact_law():
     """The scale of F and its degrees of freedom below exactly, those above but for terms of 1/n."""
     n, c = 50, 12
-    k = rng.standard_normal((n - 1, c))
-    hat = k @ np.linalg.inv(k.T @ k / (n - 1)) @ k.T
-    law = _distributions.Shape.of_new(hat[None], np.full(1, 1 / (n - 1)), float(n), c)
+    hat = (n - 1) * np.ones((1, c))
+    law = _distributions.Shape.of_new(hat, 0 * hat, np.full(1, 1 / (n - 1)), float(n), c)
     assert law.mean[0] == pytest.approx(c * (n + 1) * (n - 1) / (n * (n - c)), rel=1e-12)
     assert 1 / law.below[0] == pytest.approx(n - c, rel=1e-12)
     assert 1 / law.above[0] == pytest.approx(c, rel=0.05)
