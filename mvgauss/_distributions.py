@@ -78,8 +78,9 @@ class Shape(NamedTuple):
         .. math:: b = 1 + (r - 1) \frac{(\operatorname{tr} Q)^2 + 2 \operatorname{tr} Q^2}
            {r \operatorname{tr} Q^2 - (\operatorname{tr} Q)^2} .
         """
-        c = inverse.shape[1]
         t1 = np.trace(inverse, axis1=1, axis2=2)
+        varying = np.diagonal(inverse, axis1=1, axis2=2) > t1[:, None] * np.finfo(float).eps
+        c = varying.sum(axis=1)  # dimensions at most
         t2 = np.square(inverse / np.where(t1 > 0, t1, 1)[:, None, None]).sum(axis=(1, 2))
         r = np.maximum(rank, 1)
         b = 1 + (r - 1) * (1 + 2 * t2) / np.maximum(r * t2 - 1, _SMALLEST)

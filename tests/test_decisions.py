@@ -294,6 +294,13 @@ def test_patches_that_never_change_leave_the_limit_to_the_others(rng, n, reg_cov
     assert MultiVariateGaussian().fit(np.ones((9, 3))).threshold_ >= 0
 
 
+def test_features_that_never_change_say_nothing_of_the_limit(rng):
+    x = rng.standard_normal((10, 3, 10))
+    want = MultiVariateGaussian(reg_covar=0, feature_axis=-1).fit(x).threshold_
+    more = np.concatenate([x, np.full((10, 3, 20), 0.3)], axis=-1)
+    assert MultiVariateGaussian(reg_covar=0, feature_axis=-1).fit(more).threshold_ == pytest.approx(want)
+
+
 def test_of_parameters_alone_it_is_that_of_chi_squared():
     model = MultiVariateGaussian.from_parameters(np.zeros((3, 2)), np.stack([np.eye(3)] * 2))
     assert model.threshold_ == pytest.approx(math.sqrt(stats.chi2.isf(0.025, 3)), rel=1e-4)
