@@ -87,6 +87,8 @@ def load(path, network, **options):
     name, digest = kept.pop("network"), kept.pop("sha256")
     if hash_of(network) != digest:
         raise_error("network", f"the one that the model was fitted with, {name!r}", repr(str(network)))
+    if "seed" in options:  # of another draw?
+        options = {"channels": len(kept["channels"]), **options}
     for name, value in options.items():
         value = list(value) if isinstance(value, tuple) else value
         if name not in ("channels", "seed") and value != kept.get(name):

@@ -177,6 +177,15 @@ def test_another_set_up_than_that_of_the_model_is_refused_by_name(cork, tmp_path
         pictures.main([*arguments, "--out", str(tmp_path), *options])
 
 
+def test_channels_drawn_by_another_seed_are_refused(tmp_path):
+    setup = Embedder(NETWORK, (144, 144), channels=20).setup
+    model = mvgauss.MultiVariateGaussian().fit(np.random.default_rng(0).random((5, 2, 3)))
+    model.save(tmp_path / "m.npz", metadata={"setup": setup})
+    assert pictures.load(tmp_path / "m.npz", NETWORK, seed=0)[1].setup == setup
+    with pytest.raises(ValueError, match="channels: expected the 20 that the model was fitted with"):
+        pictures.load(tmp_path / "m.npz", NETWORK, seed=1)
+
+
 def test_another_network_is_refused(cork, tmp_path):
     other = tmp_path / NETWORK.name
     other.write_bytes(NETWORK.read_bytes() + b"\x00\x00")
