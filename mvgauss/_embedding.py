@@ -67,7 +67,7 @@ class Embedding:
             (f"{n_patches} patches", n_patches, self.n_patches, ""),
         ):
             if wanted is not None and wanted != got:
-                if grid is not None and last == len(grid):
+                if grid is not None and math.prod(self.shape) == (n_features or 0) * math.prod(grid):
                     hint = "a single sample needs its axis too: embedding[None]"
                 elif moved:
                     hint = f"are the features on axis {other}? then set feature_axis={other}"
