@@ -33,7 +33,7 @@ def main():
 
     model = MultiVariateGaussian().fit(train)  # good images only
     distances = model.mahalanobis(test)  # (12, 14, 14), in standard deviations
-    scores = distances.max(axis=(1, 2))  # an image is as odd as its oddest patch
+    scores = distances.max(axis=(1, 2))  # of its most anomalous patch
     maps = anomaly_map(distances, 112, sigma=4)  # (12, 112, 112), one value per pixel
 
     print(f"fitted {train.shape[2] * train.shape[3]} Gaussians of {train.shape[1]} features")
