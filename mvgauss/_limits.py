@@ -35,6 +35,7 @@ def _of(fitted: Fitted, walk: Walk) -> float:
             return np.stack(Shape.of_pinv(factor[b].inverse(), factor.rank[b], n, unit), axis=1)
         (g, ridge, _), k = _shrinkage.estimate(fitted.sample(b), how), fitted.moments[b].array
         scatter = np.linalg.eigvalsh(np.matmul(k, k.swapaxes(1, 2)))
+        scatter = scatter[:, -min(k.shape[1], fitted.n_samples - 1) :]  # all others are zero
         scatter[scatter <= scatter[:, -1:] * k.shape[1] * np.finfo(float).eps] = 0  # by rounding
         ridge = np.broadcast_to(ridge[:, None], scatter.shape)
         total = g[:, None] * scatter + ridge
