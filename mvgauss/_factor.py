@@ -27,6 +27,9 @@ from mvgauss import _whitening
 from mvgauss._checks import Array
 from mvgauss._whitening import Whitening, self_product
 
+_EPS = float(np.finfo(np.float64).eps)
+_FAR = 2.0**12  #: by so much variances exceed a ridge that needs care
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -192,6 +195,16 @@ class Thin(Factor):
         i = np.arange(gram.shape[1])
         gram[:, i, i] += ridge[:, None]
         w = _whitening.whiten(gram, ridge, rows=rows.swapaxes(1, 2), scale=scale)
+        # where rows repeat others, a is nothing but the rounding of V z, which a tiny ridge magnifies
+        trace, pivot = np.trace(gram, axis1=1, axis2=2), np.diagonal(w.root, axis1=1, axis2=2)
+        repeated = (pivot**2).max(axis=1, initial=0) * ridge > 1 / 8
+        some = np.flatnonzero((ridge > 0) & (repeated & (trace > _FAR * ridge) | (trace > _FAR**3 * ridge)))
+        if some.size:
+            v = np.sqrt(scale[some])[:, None, None] * rows[some]
+            t, _, w.log_pdet[some] = _whitening.whiten_rows(v.swapaxes(1, 2), ridge[some], None)
+            variance = np.square(np.matmul(t, v)).sum(axis=2) / np.square(t).sum(axis=2)
+            t[variance <= (c * _EPS) ** 2 * variance.max(axis=1, keepdims=True)] = 0
+            w.root[some] = t
         known = ridge > 0
         log_pdet = w.log_pdet + (c - len(i)) * np.log(np.where(known, ridge, 1))
         return cls(np.where(known, c, w.rank), log_pdet, shrinkage, rows, w.root, scale, ridge)
@@ -266,7 +279,8 @@ class Thin(Factor):
     def condition(self) -> Array:
         length = np.linalg.svd(self._double[1], compute_uv=False)  # 1 / sqrt of the Gram matrix's eigenvalues
         with np.errstate(divide="ignore"):
-            largest = np.maximum(self.ridge, 1 / length.min(axis=1, initial=np.inf) ** 2)
+            shortest = np.min(length, axis=1, initial=np.inf, where=length > 0)
+            largest = np.maximum(self.ridge, 1 / shortest**2)
             return np.where(self.rank == self.rows.shape[2], largest / self.ridge, np.inf)
 
 

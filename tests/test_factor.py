@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from common import frozen
 
+from mvgauss import MultiVariateGaussian
 from mvgauss._factor import Root, Thin
 from mvgauss._scatter import Rows, Sample, in_rows
 
@@ -132,3 +133,32 @@ def test_what_is_kept_in_single_gives_what_double_gives(n, ridge):
     )
     np.testing.assert_allclose(single.squared_norms(z), made.squared_norms(z), rtol=bound)
     np.testing.assert_allclose(single.condition(), made.condition(), rtol=bound * 10)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        (np.float32, 1),
+        (np.float32, 30),
+        (np.float32, 3e3),
+        (np.float64, 30),
+        (np.float64, 1e6),
+        (np.float64, 1e9),
+    ],
+)
+def test_a_sample_twice_is_one_of_weight_two_however_small_the_ridge_is_beside_it(rng, tmp_path, dtype, unit):
+    """Up to the root of the condition: rows that repeat others magnify no rounding."""
+    x = frozen((unit * rng.standard_normal((8, 40))).astype(dtype))
+    mean = x.mean(axis=0, dtype=float)
+    new = np.concatenate(
+        [unit * rng.standard_normal((3, 40)), mean + rng.standard_normal((3, 8)) @ (x - mean)]
+    )
+    which = np.array([0, 1, 2, 1, 3, 4, 5, 6, 7])
+    want = MultiVariateGaussian(dtype=np.float64).fit(x, sample_weight=np.bincount(which))
+    model = MultiVariateGaussian().fit(x[which])
+    model.save(tmp_path / "m.npz", resumable=False)
+    allowed = 60 * (1 + unit) * np.finfo(dtype).eps
+    for m in (model, MultiVariateGaussian.load(tmp_path / "m.npz")):
+        np.testing.assert_allclose(m.mahalanobis(new), want.mahalanobis(new), rtol=allowed)
+        np.testing.assert_allclose(m.score_samples(new), want.score_samples(new), rtol=allowed)
+    np.testing.assert_allclose(model.diagnostics()["condition"], want.diagnostics()["condition"], rtol=1e-5)
