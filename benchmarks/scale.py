@@ -301,7 +301,7 @@ def main() -> None:
         print("A fit on two workers\n")
         real(client, Work(2048, 20, 196, 512, 49) if quick else Work(8192, 100, 196, 1024, 49), folder)
         print(f"Load average {load:.1f} before, {os.getloadavg()[0]:.1f} after, on {os.cpu_count()} cores.\n")
-        x = np.random.default_rng(0).standard_normal((8, 20 if quick else 550, 28), dtype=np.float32)
+        x = np.random.default_rng(0).standard_normal((300, 20 if quick else 550, 28), dtype=np.float32)
         state = moments_of(x)
         frames: list[pickle.PickleBuffer] = []
         head = pickle.dumps(state, protocol=5, buffer_callback=frames.append)
