@@ -77,6 +77,8 @@ class Shape(NamedTuple):
 
         .. math:: b = 1 + (r - 1) \frac{(\operatorname{tr} Q)^2 + 2 \operatorname{tr} Q^2}
            {r \operatorname{tr} Q^2 - (\operatorname{tr} Q)^2} .
+
+        It is at least Hotelling's, and d at most the number of features that vary.
         """
         t1 = np.trace(inverse, axis1=1, axis2=2)
         varying = np.diagonal(inverse, axis1=1, axis2=2) > t1[:, None] * np.finfo(float).eps

@@ -8,7 +8,8 @@ whitening matrix of the small :math:`V V^T + \delta I`,
 
 which is Woodbury's identity as a sum of squares: the minimum of
 :math:`\lVert a \rVert^2 + \lVert z - V^T a \rVert^2 / \delta` over a, so that an error of a enters
-squared. Where :math:`\delta = 0` the second term is left out.
+squared. Where :math:`\delta = 0` the second term is left out, and where rows repeat others, T is zero in
+the directions that they leave open: a is zero there.
 
 Both are indexed by blocks of patches; what they keep may be single precision, what they compute is
 double.

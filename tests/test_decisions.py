@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from common import frozen
-from scipy import stats
+from scipy import linalg, stats
 
 from mvgauss import (
     DefaultThresholdWarning,
@@ -224,6 +224,15 @@ def test_what_two_directions_say_of_each_other_gives_the_law_of_few_samples(rng)
     assert 1 / law.below[0] == pytest.approx(free, rel=1e-9)
     assert law.mean[0] == pytest.approx(5 * 2 / free, rel=1e-9)
     assert 1 / law.above[0] == 2
+
+
+def test_equal_orthogonal_directions_are_of_as_many_dimensions_as_features_vary():
+    """They say of each other that there are more; a third of the features is constant."""
+    u = linalg.hadamard(8)[:, :2] / 8**0.5
+    inverse = np.zeros((1, 12, 12))
+    inverse[0, :8, :8] = u @ u.T
+    law = _distributions.Shape.of_pinv(inverse, np.full(1, 2), 3, 5.0)
+    assert 1 / law.below[0] == pytest.approx(8 - 2 + 1)
 
 
 def test_without_regularisation_weights_lead_to_the_exact_law_too(rng):
