@@ -128,8 +128,10 @@ class Fitted:
     def factored(self, sample: Sample) -> Factor:
         """Return the factors of a block."""
         scale, ridge, rho = _shrinkage.estimate(sample, self.regularisation)
-        _checks.representable(np.sqrt(scale * sample.scatter.diagonal.sum(axis=1) + ridge), self.dtype)
-        return sample.scatter.factor(scale, ridge, rho, self.noise(sample), self.regularisation.any)
+        _checks.representable(np.sqrt(scale * sample.scatter.trace + ridge), self.dtype)
+        regularised = self.regularisation.any
+        noise = None if regularised and sample.scatter.few else self.noise(sample)
+        return sample.scatter.factor(scale, ridge, rho, noise, regularised)
 
     def factors(self, walk: Walk = FREELY) -> Factor:
         """Return the factors of all patches, from the first call on the same ones."""
@@ -235,13 +237,18 @@ class Fitted:
         *grid, m, c = x.shape
         factor = self.factor
         blocks, answers = _blocks.flat(x, 2, tuple(grid)), _blocks.flat_output(out, len(grid))
+        whole = None
+        if x.size * 8 <= _blocks.BLOCK_BYTES:  # beside busy threads each step of a block has to wait
+            with np.errstate(all="ignore"):
+                whole = deviations(blocks[0 : self.n_patches], self.mean)
 
         def task(b: slice) -> None:
             block, mean = blocks[b], self.mean[b]
             with np.errstate(all="ignore"):
                 f = self.factored(self.sample(b)) if factor is None else factor[b]
                 for run in _blocks.slices(m, 2 * len(block) * c * 8):
-                    answer = kernel(b, f, deviations(block[:, run], mean)).astype(self.dtype, copy=False)
+                    z = deviations(block[:, run], mean) if whole is None else whole[b, run]
+                    answer = kernel(b, f, z).astype(self.dtype, copy=False)
                     # a log density may be -inf
                     if not (np.isfinite(answer) | np.isneginf(answer)).all():
                         raise OutOfRangeError

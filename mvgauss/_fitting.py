@@ -133,7 +133,7 @@ def _empty(grid: tuple[int, ...], c: int, how: Regularisation, dtype: np.dtype[A
 
 def _write(new: Fitted, b: slice, part: Sample) -> None:
     """Write the moments of a block, which have to be finite."""
-    if not np.isfinite(part.scatter.diagonal).all():
+    if not np.isfinite(part.scatter.trace).all():
         raise OutOfRangeError
     new.mean[b], new.moments[b] = part.mean, part.scatter
     if new.third is not None and new.fourth is not None and part.fourth is not None:
@@ -144,7 +144,6 @@ def _write(new: Fitted, b: slice, part: Sample) -> None:
 
 def _check_range(part: Sample, x: Array) -> None:
     """Refuse samples that differ by so little that the squares leave the range."""
-    trace = part.scatter.diagonal.sum(axis=1)
-    small = np.flatnonzero(trace < (_TINY if part.fourth is None else math.sqrt(_TINY)))
+    small = np.flatnonzero(part.scatter.trace < (_TINY if part.fourth is None else math.sqrt(_TINY)))
     if (x[small] != x[small][:, :1]).any():
         raise TooSmallError

@@ -12,7 +12,7 @@ from mvgauss._fitted import Fitted
 from mvgauss._fitting import fit
 from mvgauss._leverage import OfMany, Others, of_few
 from mvgauss._scatter import Sample, rows_of
-from mvgauss._sums import centred
+from mvgauss._sums import centre, shifted
 from mvgauss._walks import OutOfRangeError, TooSmallError, Walk, least_patches
 
 
@@ -68,15 +68,17 @@ def _few(
 ) -> tuple[Array, Array, Array]:
     """Return squared distances, where they are lost, and by how much the mean is another, of a block."""
     given = [] if weights is None else [np.broadcast_to(weights, block.shape[:2])] * 2
-    _, _, own, z = centred(block, *given, dtype=np.dtype(np.float64))
+    _, _, own, offset, z = shifted(block, *given, dtype=np.dtype(np.float64))
+    rows = rows_of(z, offset, fitted.sum_weights, weights)
     third, fourth = (None, None)
     if fitted.regularisation.needs_fourth:
         whole = Sample.of(block, weights, fourth=True)
         third, fourth = whole.third, whole.fourth
-    sample = Sample(fitted.sum_weights, own, rows_of(z, fitted.sum_weights, weights), third, fourth)
-    if not np.isfinite(sample.scatter.diagonal).all():
+    sample = Sample(fitted.sum_weights, own, rows, third, fourth)
+    if not np.isfinite(rows.trace).all():
         raise OutOfRangeError
-    squared, lost = of_few(sample, z.swapaxes(0, 1), fitted.noise(sample), others)
+    z = centre(z, offset, *given).swapaxes(0, 1)
+    squared, lost = of_few(sample, z, fitted.noise(sample), others)
     return squared, lost, (own - mean) * fitted.sum_weights
 
 

@@ -62,6 +62,13 @@ class Rows:
             return np.diagonal(self.product, axis1=1, axis2=2)
         return np.asarray(np.einsum("pnc,pnc->pc", self.array, self.array))
 
+    @cached_property
+    def trace(self) -> Array:
+        """The traces of M, ``(B,)``."""
+        if self.product is not None:
+            return np.asarray(self.diagonal.sum(axis=1))
+        return np.asarray(np.vecdot(self.array, self.array).sum(axis=1))
+
     def times(self, v: Array) -> Array:
         """Return M v for vectors ``(B, C)``."""
         y = np.matmul(self.array, v[..., None])
@@ -176,10 +183,12 @@ class Sample:
             return reduce(
                 cls.merge, (cls.of(x[:, run], None if w is None else w[run], fourth) for run in runs)
             )
-        _, _, mean, z = _sums.centred(x, *weights, dtype=np.dtype(np.float64))
-        scatter = rows_of(z, total, w, room) if in_rows(n, c) else Rows.triangular(z.swapaxes(0, 1))
-        if not fourth:
-            return cls(total, mean, scatter)
+        _, _, mean, offset, z = _sums.shifted(x, *weights, dtype=np.dtype(np.float64))
+        rows = rows_of(z, offset, total, w, room) if in_rows(n, c) else None
+        if rows is not None and not fourth:
+            return cls(total, mean, rows)
+        z = _sums.centre(z, offset, *weights)
+        scatter = Rows.triangular(z.swapaxes(0, 1)) if rows is None else rows
         # of the rows sqrt(w) z: a zero weight leaves nothing to divide
         share = np.ones(n) if w is None else np.divide(1, w, out=np.zeros(n), where=w > 0)
         length = np.vecdot(z, z)
@@ -212,7 +221,7 @@ class Sample:
         assert self.third is not None
         assert self.fourth is not None
         d, m_d = self.mean - mean, self.scatter.times(self.mean - mean)
-        trace, dd = self.scatter.diagonal.sum(axis=1), np.vecdot(d, d)
+        trace, dd = self.scatter.trace, np.vecdot(d, d)
         third = self.third + (trace + self.weight * dd)[:, None] * d + 2 * m_d
         fourth = self.fourth + 4 * np.vecdot(self.third, d) + 4 * np.vecdot(d, m_d)
         return third, fourth + 2 * trace * dd + self.weight * dd**2
@@ -238,14 +247,18 @@ def _many(x: Array, weights: list[Array]) -> tuple[Array, Rows]:
     return sums.mean, Rows(lower.swapaxes(1, 2), False, sums.scatter)
 
 
-def rows_of(z: Array, total: float, w: Array | None, room: Array | None = None) -> Rows:
-    r"""Return N - 1 rows with the products of N centred rows ``(N, B, C)``, in `room` if there is any.
+def rows_of(z: Array, offset: Array, total: float, w: Array | None, room: Array | None = None) -> Rows:
+    r"""Return N - 1 rows K with the scatter of N samples ``(N, B, C)`` of this mean, in `room` if given.
 
-    With :math:`u = \sqrt{w / W}`, :math:`Z^T u = 0`. The Householder reflection that takes u to the first
-    axis leaves nothing in the first row, and :math:`z_i - u_i / (1 + u_1)\, z_1` in the others.
+    With :math:`u = \sqrt{w / W}`, :math:`u^T \sqrt w (z - \bar z) = 0`. The Householder reflection that
+    takes u to the first axis leaves nothing in the first row, and in the others
+
+    .. math:: \sqrt{w_i} \left(z_i - \bar z - \frac{u_1}{1 + u_1} (z_1 - \bar z)\right) .
     """
-    # without weights all u_i are the same: one row serves
-    u = np.full(2, len(z) ** -0.5) if w is None else np.sqrt(w / (total or 1.0))
-    out = None if room is None else room.swapaxes(0, 1)
-    rows = np.subtract(z[1:], (u[1:] / (1 + u[0]))[:, None, None] * z[:1], out=out)
-    return Rows(rows.swapaxes(0, 1))
+    first = 1.0 if w is None else w[0]
+    u = np.sqrt(first / (total or 1.0))
+    shift = offset + u / (1 + u) * (z[0] - offset)
+    out = np.subtract(z[1:], shift, out=None if room is None else room.swapaxes(0, 1))
+    if w is not None:
+        out *= np.sqrt(w[1:, None, None])
+    return Rows(out.swapaxes(0, 1))

@@ -62,7 +62,7 @@ def estimate(sample: Sample, how: Regularisation) -> tuple[Array, Array, Array]:
         norms = sample.scatter.norms()
         rho, trace = intensity(how.shrinkage, norms, sample.weight, c, sample.fourth), norms.trace
     else:
-        rho, trace = np.full(b, how.shrinkage), sample.scatter.diagonal.sum(axis=1)
+        rho, trace = np.full(b, how.shrinkage), sample.scatter.trace
     return (1 - rho) / divisor, rho * trace / (divisor * c) + how.reg_covar, rho
 
 

@@ -93,15 +93,31 @@ def of_run(x: Array, *weights: Array, dtype: np.dtype[Any], out: Array | None) -
 
 
 def centred(x: Array, *weights: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array, Array]:
-    """Return sum w, sum w a, the mean, and the rows sqrt(w) (x - mean) as ``(N, B, C)``, in `dtype`.
+    """Return sum w, sum w a, the mean, and the rows sqrt(w) (x - mean) as ``(N, B, C)``, in `dtype`."""
+    total, squared, mean, offset, z = shifted(x, *weights, dtype=dtype)
+    return total, squared, mean, centre(z, offset, *weights)
 
-    The shift comes before the cast, so that data far from zero lose no digits to it.
+
+def centre(z: Array, offset: Array, *weights: Array) -> Array:
+    """Return the rows sqrt(w) (z - offset), in place."""
+    z -= offset
+    if weights:
+        z *= np.sqrt(weights[0].T[..., None].astype(z.real.dtype))
+    return z
+
+
+def shifted(x: Array, *weights: Array, dtype: np.dtype[Any]) -> tuple[Array, Array, Array, Array, Array]:
+    """Return sum w, sum w a, the mean, and rows ``(N, B, C)`` in `dtype`: their mean, themselves.
+
+    The rows are the samples less one of them, or nothing where sums need no shift. It comes before the
+    cast, so that data far from zero lose no digits to it.
     """
     b, n, c = x.shape
     # rows outermost: what leaves the layout of the input costs least, and BLAS takes any row stride
     source = x.swapaxes(0, 1)
     if n == 0:
-        return np.zeros(b), np.zeros(b), np.zeros((b, c), dtype), np.zeros((0, b, c), dtype)
+        zero = np.zeros((b, c), dtype)
+        return np.zeros(b), np.zeros(b), zero, zero, np.zeros((0, b, c), dtype)
     z = np.empty((n, b, c), np.result_type(x, dtype))
     z[...] = source
     w = weights[0] if weights else None
@@ -115,14 +131,11 @@ def centred(x: Array, *weights: Array, dtype: np.dtype[Any]) -> tuple[Array, Arr
     z = z.astype(dtype, copy=False)
     if w is None:
         offset = z.sum(axis=0) / n
-        z -= offset
     else:
         v = w.T[..., None].astype(z.real.dtype)
         # a run may have no weight at all; its offset is then 0, not 0/0
         offset = (v * z).sum(axis=0) / np.where(total > 0, total, 1)[:, None].astype(v.dtype)
-        z -= offset
-        z *= np.sqrt(v)
-    return total, squared, (first + offset).astype(dtype, copy=False), z
+    return total, squared, (first + offset).astype(dtype, copy=False), offset, z
 
 
 def _sums_exactly(given: np.dtype[Any], working: np.dtype[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -19,10 +20,14 @@ EXPLAINED = 2.0**-8
 
 def pack(s: Array, out: Array) -> None:
     """Write the lower triangles of ``(B, C, C)``, row after row, into ``(B, C(C+1)/2)``: half the memory."""
-    start = 0
-    for i in range(s.shape[-1]):
-        out[:, start : start + i + 1] = s[:, i, : i + 1]
-        start += i + 1
+    c = s.shape[-1]
+    np.take(s.reshape(-1, c * c), _lower(c), axis=1, out=out, mode="clip")  # without a check, which buffers
+
+
+@cache
+def _lower(c: int) -> Array:
+    """Return where the lower triangle of a flat matrix is."""
+    return np.ravel_multi_index(np.tril_indices(c), (c, c))
 
 
 def unpack(triangle: Array, c: int) -> Array:
