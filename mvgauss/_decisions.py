@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import replace
 from typing import Any, Literal, Self
@@ -10,10 +9,9 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _blocks, _checks, _distributions, _limits
+from mvgauss import _checks, _distributions, _limits
 from mvgauss._checks import Array
 from mvgauss._conformal import checked_rate, conformal_p_value
-from mvgauss._distance import deviations
 from mvgauss._params import not_fitted
 from mvgauss._scoring import Scoring
 from mvgauss._warnings import DefaultThresholdWarning
@@ -78,7 +76,8 @@ class Decisions(Scoring):
         ------
         ValueError
             If the rate is too small for n images (the message has the smallest possible rate), if the
-            images are not what `source` says, or as for `mahalanobis` and `leave_one_out`.
+            images are not what `source` says, as far as the model can tell (one of few samples knows
+            each of them, one of more only all together), or as for `mahalanobis` and `leave_one_out`.
         TypeError
             If an argument is of the wrong kind.
 
@@ -109,7 +108,8 @@ class Decisions(Scoring):
             else:
                 if sample_weight is not None:
                     _checks.raise_error("sample_weight", "None for held-out images", "weights")
-                self._raise_if_fitted(embedding)
+                fitted = self._model()
+                _limits.raise_if_fitted(fitted, self._embedding(embedding, fitted))
                 d = self.mahalanobis(embedding)
             limit = _distributions.conformal_limit(_largest(d), rate)
             self._fitted = replace(self._model(), limit=limit)
@@ -256,39 +256,6 @@ class Decisions(Scoring):
         """Refuse to decide with the identity that a model has before it is fitted."""
         if self._fitted is None:
             raise not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
-
-    def _raise_if_fitted(self, embedding: ArrayLike) -> None:
-        """Refuse the fitted images where held-out ones are expected."""
-        fitted = self._model()
-        x = self._embedding(embedding, fitted)
-        if x.n_samples != fitted.n_samples or fitted.weighted or fitted.scatter is None:
-            return
-        # what has the same mean and the same squares about it
-        total, squares = np.zeros(fitted.mean.shape), np.zeros(fitted.mean.shape)
-        for _, stack in x.parts():
-            blocks = _blocks.flat(stack, 2, x.grid)
-            for b in _blocks.slices(x.n_patches, stack.shape[-2] * x.n_features * 8):
-                with np.errstate(all="ignore"):  # what is not finite is refused when it is scored
-                    v = deviations(blocks[b], fitted.mean[b])
-                    total[b] += v.sum(axis=1)
-                    squares[b] += np.square(v).sum(axis=1)
-        n, eps = fitted.n_samples, float(np.finfo(np.float64).eps)
-        diagonal = fitted.scatter.diagonal
-        spread = np.sqrt(diagonal / n)
-        size = spread + np.abs(fitted.mean)
-        # a copy in half or single precision, where that keeps the images apart
-        copied = max(fitted.resolution, _checks.precision(x.dtype)) * size
-        copied[copied > spread / 16] = 0
-        rounding = 64 * n * eps * size + 4 * copied / math.sqrt(n)
-        same = np.abs(total) <= n * rounding
-        same &= np.abs(squares - diagonal) <= n * rounding * (spread + rounding)
-        if diagonal.any() and same.all():
-            _checks.raise_error(
-                "embedding",
-                "good images that were not fitted",
-                f"the {n} fitted ones",
-                hint="use source='training' for these",
-            )
 
 
 def _largest(distances: Array) -> Array:

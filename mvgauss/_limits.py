@@ -1,4 +1,4 @@
-"""The limit of a model for which none was set, from its moments."""
+"""The limit of a model for which none was set, and which images may not set one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import math
 
 import numpy as np
 
-from mvgauss import _shrinkage
+from mvgauss import _blocks, _checks, _shrinkage
 from mvgauss._checks import Array
+from mvgauss._distance import deviations
 from mvgauss._distributions import Shape
+from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
 from mvgauss._walks import Walk
 
 _RATE = 0.05  #: of good images beyond it
+_EPS = float(np.finfo(np.float64).eps)
+_LOOK = 8  #: patches that tell fitted images from others
+_OPEN = 16  #: how many numbers at these would have to agree by chance
 
 
 def by_default(fitted: Fitted, walk: Walk) -> float:
@@ -36,7 +41,7 @@ def _of(fitted: Fitted, walk: Walk) -> float:
         (g, ridge, _), k = _shrinkage.estimate(fitted.sample(b), how), fitted.moments[b].array
         scatter = np.linalg.eigvalsh(np.matmul(k, k.swapaxes(1, 2)))
         scatter = scatter[:, -min(k.shape[1], fitted.n_samples - 1) :]  # all others are zero
-        scatter[scatter <= scatter[:, -1:] * k.shape[1] * np.finfo(float).eps] = 0  # by rounding
+        scatter[scatter <= scatter[:, -1:] * k.shape[1] * _EPS] = 0  # by rounding
         ridge = np.broadcast_to(ridge[:, None], scatter.shape)
         total = g[:, None] * scatter + ridge
         hat, left = np.zeros_like(total), np.ones_like(total)
@@ -47,3 +52,65 @@ def _of(fitted: Fitted, walk: Walk) -> float:
     if n > 1 and (fitted.scatter is not None or not how.any):
         law = Shape(*fitted.per_patch(of_block, np.empty((fitted.n_patches, 4)), walk).T)
     return math.sqrt(law.largest_isf(_RATE))
+
+
+def raise_if_fitted(fitted: Fitted, x: Embedding) -> None:
+    """Refuse fitted images where held-out ones are expected, as far as the model can tell."""
+    with np.errstate(all="ignore"):  # what is not finite is refused when it is scored
+        count = _count_in_rows(fitted, x)
+        if not count and x.n_samples == fitted.n_samples and not fitted.weighted and _all_fitted(fitted, x):
+            count = x.n_samples
+    if count:
+        _checks.raise_error(
+            "embedding",
+            "good images that were not fitted",
+            f"{count} of the {fitted.n_samples} fitted ones" if count < x.n_samples else "fitted ones",
+            hint="use source='training' for these",
+        )
+
+
+def _count_in_rows(fitted: Fitted, x: Embedding) -> int:
+    """Return how many images lie in the span of few samples, wherever these are linearly independent.
+
+    The span has to leave enough directions open, so that no others lie in it by chance.
+    """
+    rows = fitted.arrays.get("rows")
+    if rows is None:
+        return 0
+    some = np.unique(np.linspace(0, x.n_patches - 1, _LOOK).astype(int))
+    k, mean = rows[some].astype(np.float64), fitted.mean[some]
+    z = deviations(x.samples(some), mean)
+    basis, r = np.linalg.qr(k.swapaxes(1, 2))
+    size = np.linalg.norm(k, axis=(1, 2)) + np.linalg.norm(mean, axis=1)
+    rounding = 64 * max(_EPS, _checks.precision(rows.dtype)) * size
+    # how far a sample was from the span of those before
+    telling = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1, initial=np.inf) > 16 * rounding
+    left_open = (k != 0).any(axis=1).sum(axis=1) - k.shape[1]
+    telling &= left_open > 0
+    if left_open[telling].sum() < _OPEN:
+        return 0
+    rest = np.linalg.norm(z - np.matmul(np.matmul(z, basis), basis.swapaxes(1, 2)), axis=2)
+    return int((rest <= rounding[:, None])[telling].all(axis=0).sum())
+
+
+def _all_fitted(fitted: Fitted, x: Embedding) -> bool:
+    """Return whether the images have the mean of as many fitted ones, and the same squares about it."""
+    if fitted.scatter is None:
+        return False
+    total, squares = np.zeros(fitted.mean.shape), np.zeros(fitted.mean.shape)
+    for _, stack in x.parts():
+        blocks = _blocks.flat(stack, 2, x.grid)
+        for b in _blocks.slices(x.n_patches, stack.shape[-2] * x.n_features * 8):
+            v = deviations(blocks[b], fitted.mean[b])
+            total[b] += v.sum(axis=1)
+            squares[b] += np.square(v).sum(axis=1)
+    n, diagonal = fitted.n_samples, fitted.scatter.diagonal
+    spread = np.sqrt(diagonal / n)
+    size = spread + np.abs(fitted.mean)
+    # a copy in half or single precision, where that keeps the images apart
+    copied = max(fitted.resolution, _checks.precision(x.dtype)) * size
+    copied[copied > spread / 16] = 0
+    rounding = 64 * n * _EPS * size + 4 * copied / math.sqrt(n)
+    same = np.abs(total) <= n * rounding
+    same &= np.abs(squares - diagonal) <= n * rounding * (spread + rounding)
+    return bool(diagonal.any() and same.all())

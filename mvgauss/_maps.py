@@ -17,7 +17,8 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     ----------
     distances : array_like, shape (..., H, W)
         Distances on the grid of patches, as `MultiVariateGaussian.mahalanobis` returns them. Reshape
-        distances of a grid with one axis, (M, P), first.
+        distances of a grid with one axis, (M, P), first. They are refused where they would be one map
+        whose patches are more than twice as high as wide, or as wide as high.
     image_size : int or (int, int)
         Height and width of the map in pixels; one number for both.
     sigma : float, default 4.0
@@ -58,8 +59,9 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     height, width = (_checks.integer("image_size", s, low=1) for s in size)
     zoom = height / d.shape[-2], width / d.shape[-1]
     # (M, P) of M images is known by the shape that its patches would have
-    if d.ndim == 2 and d.shape[1] >= 32 and zoom[0] > 3 * zoom[1]:
-        got = f"shape {d.shape}, whose patches would be {zoom[0] / zoom[1]:.3g} times as high as wide"
+    high, wide = zoom[0] > 2 * zoom[1], zoom[1] > 2 * zoom[0]
+    if d.ndim == 2 and d.shape[1] >= 16 and (high or (wide and len(d) >= 16)):
+        got = f"shape {d.shape}, whose patches would be {zoom[0]:.3g} x {zoom[1]:.3g} pixels"
         hint = "reshape (M, P) to (M, H, W); one map of such patches is distances[None]"
         _checks.raise_error("distances", "shape (..., H, W)", got, hint=hint)
     d = d.astype(_checks.stored(d.dtype), copy=False)

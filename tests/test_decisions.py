@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from common import frozen
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import linalg, stats
 
 from mvgauss import (
@@ -93,6 +95,51 @@ def test_fitted_images_are_refused_as_held_out(rng, dtype, offset, n):
             with pytest.raises(ValueError, match=r"fitted ones; use source='training'"):
                 model.threshold(same, 0.5)
         model.threshold(x, 0.5, source="training")
+
+
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 0}, {"dtype": "f4"}], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+@pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
+def test_a_model_of_few_samples_knows_each_of_them(rng, tmp_path, options, weighted, offset):
+    """A part of the fitted images, one among others, those of a weighted model and of one without moments."""
+    x, new = (frozen(images(rng, 12, c=40) + offset) for _ in range(2))
+    w = rng.integers(1, 4, 12) if weighted else None
+    model = MultiVariateGaussian(**options).fit(x, sample_weight=w)
+    model.save(tmp_path / "model.npz", resumable=False)
+    models = [model]
+    if options.get("reg_covar") != 0:  # which keeps rows without the moments too
+        models.append(MultiVariateGaussian.load(tmp_path / "model.npz"))
+    for one in models:
+        one.threshold(new, 0.5)
+        for some, got in (
+            (x[3:8], "fitted ones"),
+            (x[rng.permutation(12)], "fitted ones"),
+            (np.concatenate([new, x[:2]]), "2 of the 12 fitted ones"),
+        ):
+            with pytest.raises(ValueError, match=f"not fitted, got {got}; use source='training'"):
+                one.threshold(some, 0.5)
+
+
+@pytest.mark.parametrize("live", [5, 11, 12, 20])
+@pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
+def test_held_out_images_in_the_span_of_the_fitted_by_their_nature_are_taken(rng, live):
+    """Dead features, and features that depend on others, leave few directions or none open."""
+    dead = np.arange(40) >= live
+    mixed = rng.standard_normal((live, 40)) if live != 11 else np.eye(live, 40)
+    for root in (np.diag(1.0 - dead), mixed.T @ mixed):
+        x, new = (np.einsum("ncp,cd->ndp", images(rng, 12, c=40, grid=(9,)), root) for _ in range(2))
+        MultiVariateGaussian().fit(x).threshold(new, 0.5)
+
+
+@given(st.integers(2, 5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 999))
+def test_few_whole_numbers_are_not_taken_for_the_fitted(n, c, p, seed):
+    rng = np.random.default_rng(seed)
+    x, new = rng.integers(0, 4, (2, n + 1, c, p))
+    x = x[:n]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        MultiVariateGaussian().fit(x).threshold(new, 0.5)
 
 
 def test_held_out_images_as_many_as_the_fitted_are_taken(rng):
