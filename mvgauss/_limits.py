@@ -81,12 +81,11 @@ def _count_in_rows(fitted: Fitted, x: Embedding) -> int:
     k, mean = rows[some].astype(np.float64), fitted.mean[some]
     z = deviations(x.samples(some), mean)
     basis, r = np.linalg.qr(k.swapaxes(1, 2))
-    size = np.linalg.norm(k, axis=(1, 2)) + np.linalg.norm(mean, axis=1)
-    rounding = 64 * max(_EPS, _checks.precision(rows.dtype)) * size
+    kept, at = np.linalg.norm(k, axis=(1, 2)), np.linalg.norm(mean, axis=1)
+    rounding = 64 * (_checks.precision(rows.dtype) * kept + _EPS * at)
     # how far a sample was from the span of those before
     telling = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1, initial=np.inf) > 16 * rounding
     left_open = (k != 0).any(axis=1).sum(axis=1) - k.shape[1]
-    telling &= left_open > 0
     if left_open[telling].sum() < _OPEN:
         return 0
     rest = np.linalg.norm(z - np.matmul(np.matmul(z, basis), basis.swapaxes(1, 2)), axis=2)
