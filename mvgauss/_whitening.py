@@ -134,17 +134,15 @@ def whiten_rows(k: Array, floor: Array, noise: Array | None) -> Whitening:
     W are as many as n or, with a floor, C.
     """
     b, n, c = k.shape
-    exponent = np.frexp(np.abs(k).max(axis=(1, 2), initial=0))[1]
     wide = n < c and bool((floor > 0).any())
-    _, values, vectors = np.linalg.svd(np.ldexp(k, -exponent[:, None, None]), full_matrices=wide)
+    _, values, vectors = np.linalg.svd(k, full_matrices=wide)
     variances = np.zeros((b, vectors.shape[1]))
     variances[:, : values.shape[1]] = np.square(values)
     limit = c * _EPS * variances[:, :1]
-    unit = np.ldexp(1.0, exponent)[:, None]
     if noise is not None:
-        limit = np.maximum(limit, np.matmul(vectors**2, (noise / unit**2)[:, :, None])[:, :, 0])
+        limit = np.maximum(limit, np.matmul(vectors**2, noise[:, :, None])[:, :, 0])
     keep = (variances > limit) | (floor[:, None] > 0)
-    sd = np.where(keep, np.sqrt(variances + floor[:, None] / unit**2) * unit, np.inf)
+    sd = np.where(keep, np.sqrt(variances + floor[:, None]), np.inf)
     log_pdet = 2 * np.log(np.where(keep, sd, 1)).sum(axis=1)
     return Whitening(vectors / sd[:, :, None], keep.sum(axis=1), log_pdet)
 

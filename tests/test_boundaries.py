@@ -442,3 +442,30 @@ def test_every_road_gives_what_the_singular_values_of_the_rows_give(kind, c, tmp
                     error = np.abs(model.leave_one_out(x[:, :, None])[some, 0] - left_out)
                     # half of the digits, as the closed form is used while these are left
                     assert (error <= max(bound, 1e-7) * left_out).all(), case
+
+
+def test_double_precision_data_are_taken_at_their_word():
+    """A feature that varies by the last bit far from zero is not taken for the rounding that it may be."""
+    signs = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]] * 4, float)
+    x = 2.0**30 + signs * [1, 2.0**-22]
+    model = MultiVariateGaussian(reg_covar=0).fit(x)
+    assert model.rank == 2
+    np.testing.assert_allclose(model.covariance[0], np.diag([1, 2.0**-44]) * 16 / 15, rtol=1e-6)
+
+
+def test_sizes_of_any_number_of_samples_are_those_of_one(rng):
+    """Deviations that single precision holds, with a scatter whose root it does not."""
+    x = rng.standard_normal((200, 2)) * 5e37
+    model = MultiVariateGaussian(dtype="float32").fit(x)
+    np.testing.assert_allclose(model.mahalanobis(x), MultiVariateGaussian().fit(x).mahalanobis(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [[[1e30, 1.0], [1.0, 1.0]], [[1.0, 1e-25], [1.0, 1e-25]]], ids=str)
+def test_matrices_are_refused_by_their_largest_variance_patch_by_patch(rng, scale):
+    """A large one beside small ones, or patches of which each is too small and another is not."""
+    x = rng.standard_normal((20, 2, 2))
+    x *= scale
+    model = MultiVariateGaussian(reg_covar=0, dtype="float32").fit(x)
+    assert np.isfinite(model.mahalanobis(x)).all()
+    with pytest.raises(ValueError, match="dtype: expected float64 for numbers of such a size"):
+        model.covariance  # noqa: B018

@@ -155,6 +155,13 @@ def test_the_law_of_parameters_is_chi_squared_of_any_rank():
     np.testing.assert_allclose(got, want, rtol=1e-4)
 
 
+def test_every_distance_exceeds_what_is_less_than_all():
+    """An approximate law may begin above zero."""
+    law = _distributions.Shape(*np.array([[10.0], [1.0], [0.2], [0.1]]))
+    assert law.sf(0.0) == 1
+    assert 0 < law.sf(12.0) < law.sf(9.5) < 1
+
+
 def test_a_point_is_as_good_as_any_under_chi_squared(rng):
     model = MultiVariateGaussian(reg_covar=0).fit(np.ones((2, 3, 1)))
     assert model.p_value_law == "chi2"
