@@ -34,15 +34,17 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")  #: which of the control groups are this process's
 
 
-def slices(length: int, item_bytes: int, *, least: int = 1) -> list[slice]:
+def slices(length: int, item_bytes: int, *, least: int = 1, threads: int = 1) -> list[slice]:
     """Cut ``range(length)`` into slices of about `BLOCK_BYTES`, or about `least` items if that is more.
 
-    All are equal but the last: temporary arrays of one size are given the same memory again.
+    Sizes differ by at most one item. Several slices are as many for each of the threads, unless that
+    made them less than half as large.
     """
-    step = max(least, BLOCK_BYTES // max(1, item_bytes))
-    count = max(1, -(-length // step))
-    step = max(1, -(-length // count))
-    return [slice(a, min(a + step, length)) for a in range(0, length, step)]
+    count = -(-length // max(least, BLOCK_BYTES // max(1, item_bytes)))
+    if count > 1:
+        count = min(-(-count // threads) * threads, 2 * count, length)
+    ends = [length * i // count for i in range(1, count + 1)]
+    return [slice(a, b) for a, b in pairwise([0, *ends])]
 
 
 def cpu_count(n_jobs: int | None) -> int:
@@ -198,7 +200,8 @@ def walk_stack(
         except _checks.BadItem as error:
             raise _first_bad(task, part, error).at(part.start, stack) from None
 
-    walk(named, slices(math.prod(stack), item_bytes, least=least), n_jobs=n_jobs, progress=progress)
+    parts = slices(math.prod(stack), item_bytes, least=least, threads=cpu_count(n_jobs))
+    walk(named, parts, n_jobs=n_jobs, progress=progress)
 
 
 def _first_bad(task: Callable[[slice], object], part: slice, error: _checks.BadItem) -> _checks.BadItem:

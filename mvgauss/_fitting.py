@@ -62,7 +62,10 @@ def fit(
             if new.factor is not None:
                 new.factor[b] = new.factored(part)
 
-    new.walk(task, (n if new.moments.rows else max(n, c)) * c * 8, walk, least_patches(c, c))
+    size, least = (n if new.moments.rows else max(n, c)) * c * 8, least_patches(c, c)
+    if new.moments.rows:  # so little work for each number that is read that cache lines matter more
+        least = max(least, min(8, 8 * _blocks.BLOCK_BYTES // size))
+    new.walk(task, size, walk, least)
     return new
 
 
