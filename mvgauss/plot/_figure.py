@@ -90,7 +90,9 @@ def checked_maps(name: str, value: ArrayLike, n: int) -> Array:
     """Return one picture of finite numbers for each of n images."""
     d = _checks.array(name, value)
     if d.ndim != 3 or len(d) != n or 0 in d.shape:
-        _checks.raise_error(name, f"shape ({n}, height, width), as there are {n} images", f"shape {d.shape}")
+        hint = "a single image and its map need their axis too: image[None], map[None]" if d.ndim == 2 else ""
+        wanted = f"shape ({n}, height, width), as there are {n} images"
+        _checks.raise_error(name, wanted, f"shape {d.shape}", hint=hint)
     _checks.finite(name, d)
     return d
 
