@@ -64,7 +64,7 @@ IMAGES, MAPS = np.zeros((2, 6, 6)), np.ones((2, 3, 3))
         (
             lambda: plot.overlay(np.zeros((8, 9, 3)), MAPS[0]),
             ValueError,
-            r"maps: expected shape \(8, height, width\).*single image and its map .*image\[None\], map\[None\]",
+            r"maps: expected shape \(8, height, width\).*single image and its map need .*image\[None\]",
         ),
         (lambda: plot.overlay(IMAGES - 1, MAPS), ValueError, "images: expected floats from 0 to 1"),
         (lambda: plot.overlay(IMAGES, MAPS, -1), ValueError, "limit: expected a finite real number >= 0"),
