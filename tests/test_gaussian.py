@@ -191,6 +191,14 @@ def test_what_rounding_to_the_dtype_of_the_data_puts_there_is_no_rank(rng, dtype
     ).all()
 
 
+@pytest.mark.parametrize("shrinkage", [None, "oas"])
+def test_one_feature_that_varies_by_rounding_has_no_rank(shrinkage):
+    """Of one feature an estimated intensity is 0: it is not regularised."""
+    x = frozen(1000 + np.arange(30)[:, None] % 2 * np.spacing(np.float32(1000)), np.float32)
+    assert np.ptp(x) > 0
+    assert MultiVariateGaussian(reg_covar=0, shrinkage=shrinkage).fit(x).rank == 0
+
+
 def test_single_precision_data_without_a_ridge_is_of_the_rank_of_the_data(rng):
     train = frozen(rng.standard_normal((5, 8, 3, 2)) + 30, np.float32)
     model = MultiVariateGaussian(reg_covar=0).fit(train)
@@ -356,7 +364,7 @@ def test_anything_that_numpy_can_view_is_taken(train):
 def test_the_size_of_blocks_changes_nothing(rng, shape):
     train = frozen(rng.standard_normal(shape) + 1)
     want = MultiVariateGaussian().fit(train)
-    for size in (1, 1 << 12, 1 << 16):
+    for size in (1, 1 << 12, 1 << 16, train.nbytes):
         with blocks_of(size):
             model = MultiVariateGaussian().fit(train)
             assert_within(
