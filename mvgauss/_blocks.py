@@ -30,6 +30,10 @@ P = TypeVar("P")
 
 BLOCK_BYTES = 4 << 20  #: memory that one block uses: some MB, so that it stays in the caches
 
+#: Several blocks are shared evenly among so many threads or half as many. How many there are must not
+#: move a block: the last bits depend on it.
+SHARES = 4
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")  #: which of the control groups are this process's
 
@@ -200,7 +204,7 @@ def walk_stack(
         except _checks.BadItem as error:
             raise _first_bad(task, part, error).at(part.start, stack) from None
 
-    parts = slices(math.prod(stack), item_bytes, least=least, threads=cpu_count(n_jobs))
+    parts = slices(math.prod(stack), item_bytes, least=least, threads=SHARES)
     walk(named, parts, n_jobs=n_jobs, progress=progress)
 
 

@@ -289,6 +289,5 @@ class Fitted:
 
     def walk(self, task: Callable[[slice], None], item_bytes: int, walk: Walk, least: int = 1) -> None:
         """Call a task for each block of patches."""
-        threads = _blocks.cpu_count(walk.n_jobs)
-        parts = _blocks.slices(self.n_patches, item_bytes, least=least, threads=threads)
+        parts = _blocks.slices(self.n_patches, item_bytes, least=least, threads=_blocks.SHARES)
         _blocks.walk(task, parts, n_jobs=walk.n_jobs, progress=walk.progress)

@@ -360,6 +360,19 @@ def test_anything_that_numpy_can_view_is_taken(train):
     )
 
 
+@pytest.mark.parametrize("shape", [(300, 10, 50), (20, 60, 30)])
+def test_not_a_bit_depends_on_the_number_of_threads(rng, shape):
+    x, new = frozen(rng.standard_normal(shape) + 1), frozen(rng.standard_normal((90, *shape[1:])))
+    results = []
+    for n_jobs in (1, 2, 3, 4, 7):
+        with blocks_of(1 << 15):
+            model = MultiVariateGaussian(n_jobs=n_jobs).fit(x)
+            results.append([model.mean, model.covariance, model.mahalanobis(new), model.leave_one_out(x)])
+    for other in results[1:]:
+        for got, want in zip(other, results[0], strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("shape", [(40, 3, 9, 11), (300, 2, 3, 1), (5, 20, 70)])
 def test_the_size_of_blocks_changes_nothing(rng, shape):
     train = frozen(rng.standard_normal(shape) + 1)
