@@ -77,7 +77,8 @@ class Decisions(Scoring):
         ValueError
             If the rate is too small for n images (the message has the smallest possible rate), if the
             images are not what `source` says, as far as the model can tell (one of few samples knows
-            each of them, one of more only all together), or as for `mahalanobis` and `leave_one_out`.
+            each of them unless some are alike, one of more only all together), or as for `mahalanobis`
+            and `leave_one_out`.
         TypeError
             If an argument is of the wrong kind.
 

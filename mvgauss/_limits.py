@@ -70,26 +70,35 @@ def raise_if_fitted(fitted: Fitted, x: Embedding) -> None:
 
 
 def _count_in_rows(fitted: Fitted, x: Embedding) -> int:
-    """Return how many images lie in the span of few samples, wherever these are linearly independent.
+    r"""Return how many images are among few fitted samples, wherever these are linearly independent.
 
-    The span has to leave enough directions open, so that no others lie in it by chance.
+    The deviation v of a fitted sample of weight w lies in the span of the rows K at each patch, with
+    :math:`v^T (K^T K)^+ v = 1/w - 1/W`. The span has to leave enough directions open, so that no others
+    do so by chance.
     """
     rows = fitted.arrays.get("rows")
     if rows is None:
         return 0
-    some = np.unique(np.linspace(0, x.n_patches - 1, _LOOK).astype(int))
+    # not all on one edge of a grid, which may show one background
+    some = np.unique(((np.arange(_LOOK) + 0.5) * 0.618 % 1 * x.n_patches).astype(int))
     k, mean = rows[some].astype(np.float64), fitted.mean[some]
     z = deviations(x.samples(some), mean)
     basis, r = np.linalg.qr(k.swapaxes(1, 2))
-    kept, at = np.linalg.norm(k, axis=(1, 2)), np.linalg.norm(mean, axis=1)
-    rounding = 64 * (_checks.precision(rows.dtype) * kept + _EPS * at)
+    y = np.matmul(z, basis)
+    size, at = np.linalg.norm(k, axis=(1, 2)), np.linalg.norm(mean, axis=1)
+    rounding = 64 * (_checks.precision(rows.dtype) * size + _EPS * at)
+    found = (np.linalg.norm(z - np.matmul(y, basis.swapaxes(1, 2)), axis=2) <= rounding[:, None]).all(axis=0)
     # how far a sample was from the span of those before
     telling = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1, initial=np.inf) > 16 * rounding
     left_open = (k != 0).any(axis=1).sum(axis=1) - k.shape[1]
     if left_open[telling].sum() < _OPEN:
         return 0
-    rest = np.linalg.norm(z - np.matmul(np.matmul(z, basis), basis.swapaxes(1, 2)), axis=2)
-    return int((rest <= rounding[:, None])[telling].all(axis=0).sum())
+    inverse = np.linalg.inv(r[telling])
+    length = np.linalg.norm(np.matmul(y[telling], inverse.swapaxes(1, 2)), axis=2)
+    error = (rounding[telling] * np.linalg.norm(inverse, axis=(1, 2)))[:, None]
+    wanted = length[:1] if fitted.weighted else math.sqrt(1 - 1 / fitted.n_samples)
+    found &= (np.abs(length - wanted) <= error + error[:1]).all(axis=0)
+    return int(found.sum())
 
 
 def _all_fitted(fitted: Fitted, x: Embedding) -> bool:

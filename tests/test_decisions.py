@@ -125,14 +125,33 @@ def test_a_model_of_few_samples_knows_each_of_them(rng, tmp_path, options, weigh
 
 
 @pytest.mark.parametrize("live", [5, 11, 12, 20])
+@pytest.mark.parametrize(("p", "weighted"), [(1, False), (9, False), (9, True)])
 @pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
-def test_held_out_images_in_the_span_of_the_fitted_by_their_nature_are_taken(rng, live):
+def test_held_out_images_in_the_span_of_the_fitted_by_their_nature_are_taken(rng, live, p, weighted):
     """Dead features, and features that depend on others, leave few directions or none open."""
+    w = rng.uniform(1, 3, 12) if weighted else None
     dead = np.arange(40) >= live
-    mixed = rng.standard_normal((live, 40)) if live != 11 else np.eye(live, 40)
+    mixed = rng.standard_normal((live, 40))
     for root in (np.diag(1.0 - dead), mixed.T @ mixed):
-        x, new = (np.einsum("ncp,cd->ndp", images(rng, 12, c=40, grid=(9,)), root) for _ in range(2))
-        MultiVariateGaussian().fit(x).threshold(new, 0.5)
+        x, new = (np.einsum("ncp,cd->ndp", images(rng, 12, c=40, grid=(p,)), root) for _ in range(2))
+        MultiVariateGaussian().fit(x, sample_weight=w).threshold(new, 0.5)
+
+
+@pytest.mark.parametrize(
+    "edge", [np.s_[..., 0], np.s_[..., -1], np.s_[..., 0, :], np.s_[..., -1, :]], ids=str
+)
+@pytest.mark.parametrize("side", [8, 14, 16])
+@pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
+def test_held_out_images_with_the_background_of_a_fitted_one_at_an_edge_are_taken(rng, edge, side):
+    background = np.zeros((side, side), bool)
+    background[edge] = background[:: side - 1, :: side - 1] = True
+    x, new = (rng.standard_normal((4, 40, side, side)) for _ in range(2))
+    x[0] *= ~background
+    new *= ~background
+    model = MultiVariateGaussian().fit(x)
+    model.threshold(new, 0.5)
+    with pytest.raises(ValueError, match="1 of the 4 fitted ones"):
+        model.threshold(np.concatenate([new, x[:1]]), 0.5)
 
 
 @given(st.integers(2, 5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 999))
