@@ -17,8 +17,8 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     ----------
     distances : array_like, shape (..., H, W)
         Distances on the grid of patches, as `MultiVariateGaussian.mahalanobis` returns them. Reshape
-        distances of a grid with one axis, (M, P), first. They are refused where they would be one map
-        whose patches are more than twice as high as wide, or as wide as high.
+        distances of a grid with one axis, (M, P), first. With P >= 16 they are refused where they would be
+        one map whose patches are more than twice as high as wide or, with M >= 16, as wide as high.
     image_size : int or (int, int)
         Height and width of the map in pixels; one number for both.
     sigma : float, default 4.0
