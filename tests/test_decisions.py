@@ -154,6 +154,14 @@ def test_held_out_images_with_the_background_of_a_fitted_one_at_an_edge_are_take
         model.threshold(np.concatenate([new, x[:1]]), 0.5)
 
 
+@pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
+def test_where_fitted_images_repeat_each_other_held_out_ones_are_still_others(rng):
+    x, new = (rng.standard_normal((4, 40, 2)) for _ in range(2))
+    new[0, :, 0] = x[0, :, 0]
+    x[1, :, 1] = x[0, :, 1]
+    MultiVariateGaussian().fit(x).threshold(new, 0.5)
+
+
 @given(st.integers(2, 5), st.integers(1, 4), st.integers(1, 3), st.integers(0, 999))
 def test_few_whole_numbers_are_not_taken_for_the_fitted(n, c, p, seed):
     rng = np.random.default_rng(seed)
