@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from common import frozen
+from common import blocks_of, frozen
 
 from mvgauss._scatter import Rows, Sample, Scatter, in_rows, rows_of
 
@@ -141,3 +141,14 @@ def test_long_samples_are_taken_in_runs_that_change_nothing(any_blocks):
     z = x - x.mean(axis=1, keepdims=True)
     got = np.linalg.svd(Sample.of(x, None, fourth=False).scatter.array, compute_uv=False)
     np.testing.assert_allclose(got, np.linalg.svd(z, compute_uv=False), rtol=1e-9)
+
+
+def test_a_run_of_samples_without_weight_adds_nothing():
+    x, w = frozen(np.random.default_rng(0).standard_normal((4, 7, 3))), np.array([0, 0, 0, 1, 2, 1, 3.0])
+    with blocks_of(1):
+        got = Sample.of(x, w, fourth=True)
+    mean, m, third, fourth = dense(x, w)
+    np.testing.assert_allclose(got.mean, mean, atol=1e-13)
+    np.testing.assert_allclose(got.scatter.square(), m, atol=1e-12)
+    np.testing.assert_allclose(got.third, third, atol=1e-11)
+    np.testing.assert_allclose(got.fourth, fourth, rtol=1e-12)
