@@ -29,6 +29,5 @@ def least_patches(n: int, c: int) -> int:
     """Return the fewest patches in a block: neighbours share cache lines of a channel-first embedding.
 
     But matrices ``(n, C)`` too large for some dozens of them cost so much more that this does not matter.
-    Blocks of one patch are so short that threads wait for each other longer than they work.
     """
-    return max(2, min(32, 2 * _blocks.BLOCK_BYTES // max(1, 8 * n * c)))
+    return max(1, min(32, 2 * _blocks.BLOCK_BYTES // max(1, 8 * n * c)))
