@@ -4,8 +4,6 @@ A leaf of the import graph. Every public function passes its arguments through h
 the algebra trusts what it gets.
 """
 
-from __future__ import annotations
-
 import math
 import numbers
 import os

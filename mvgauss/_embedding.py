@@ -4,8 +4,6 @@ Axis 0 is samples, `feature_axis` is features, all other axes are the grid of pa
 view is one part; what can only be indexed (an HDF5 dataset, a Zarr array) is read in parts.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any, NoReturn

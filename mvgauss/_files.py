@@ -6,8 +6,6 @@ file that others made, reading it runs nothing, ends, takes no more memory than 
 few MB, and gives plain arrays or a `ValueError`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """The representations of a model: the call that makes it, and a card for notebooks that makes no factors."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Names of features: the columns of a data frame, in scikit-learn's words."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A fitted model <-> plain values and arrays, as files keep them; earlier versions brought up to date."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

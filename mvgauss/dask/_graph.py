@@ -3,8 +3,6 @@
 Axes are numbered as those of the embedding: 0 is samples, `axis` features, the others are the grid.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the workers do: moments of a chunk, merged; factors made of them; scores."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

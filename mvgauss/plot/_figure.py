@@ -1,7 +1,5 @@
 """Figures and axes: what is drawn into, and images side by side in rows."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Sequence
