@@ -46,7 +46,8 @@ class Embedding:
             _checks.raise_error("feature_axis", wanted, axis)
         self.axis = axis % ndim
         self.n_samples, self.n_features = self.shape[0], self.shape[self.axis]
-        self.grid = tuple(n for i, n in enumerate(self.shape) if i not in (0, self.axis))
+        self.grid_axes = tuple(i for i in range(1, ndim) if i != self.axis)
+        self.grid = tuple(self.shape[i] for i in self.grid_axes)
         self.n_patches = math.prod(self.grid)
 
     def raise_if_other(

@@ -15,11 +15,12 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 
 from mvgauss import _checks, _factor, _fitting
-from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss.dask import _tasks
+
+OBJECTS = np.empty(0, object)  #: the prototype of arrays of objects, of any number of axes
 
 
 def checked(model: object, x: object, fitted: Fitted | None) -> tuple[da.Array, Embedding]:
@@ -58,7 +59,7 @@ def states(
         how=model._regularisation(),
         adjust_chunks={i: (1,) * x.numblocks[i] for i in every},
         align_arrays=False,  # they are
-        meta=objects(x.ndim),
+        meta=OBJECTS,
     )
     return da.reduction(
         leaves,
@@ -69,22 +70,21 @@ def states(
         concatenate=False,
         split_every=_checks.integer("split_every", split_every, low=2),
         dtype=object,
-        meta=objects(x.ndim - 1),
+        meta=OBJECTS,
     )
 
 
 def arrays(model: MultiVariateGaussian, x: da.Array, seen: Embedding, trees: da.Array) -> dict[str, da.Array]:
     """Return the arrays of the Gaussians of such moments, chunked along the patches as the embedding."""
-    grid = patches(seen)
-    made = da.blockwise(_tasks.made, grid, trees, tuple(range(1, x.ndim)), meta=objects(len(grid)))
+    grid = seen.grid_axes
+    made = da.blockwise(_tasks.made, grid, trees, tuple(range(1, x.ndim)), meta=OBJECTS)
     result = {}
     # those of no patch have the names, dtypes and other axes of all
     like = _fitting.like(seen.n_samples, seen.n_features, model._regularisation(), model._kept(seen.dtype))
     for name, a in like.arrays.items():
         chunks = (*(x.chunks[i] for i in grid), *a.shape[1:])
         new = list(range(len(grid), len(chunks)))
-        meta = np.empty((0,) * len(chunks), a.dtype)
-        result[name] = da.map_blocks(_tasks.array_of, made, name, chunks=chunks, new_axis=new, meta=meta)
+        result[name] = da.map_blocks(_tasks.array_of, made, name, chunks=chunks, new_axis=new, meta=a)
     return result
 
 
@@ -98,22 +98,21 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
         x, seen = checked(model, embedding, fitted)
         assert fitted is not None
         parts, dtype = of_model(fitted, x, seen), fitted.dtype
-    every, grid = tuple(range(x.ndim)), patches(seen)
+    every, meta = tuple(range(x.ndim)), np.empty(0, dtype)
     # two steps of one name, which Dask makes one task of: the first, which loses no axis, together with
     # what makes the chunk
     scores = da.blockwise(
         _tasks.scores,
         every,
-        *(x, every, ArraySliceDep(x.chunks), every, parts, grid),
+        *(x, every, ArraySliceDep(x.chunks), every, parts, seen.grid_axes),
         token=score,
         score=score,
         layout=(seen.axis, x.dtype),
         options=options,
         adjust_chunks={seen.axis: (1,)},
         align_arrays=False,  # a part is one block, of one object
-        meta=np.empty((0,) * x.ndim, dtype),
+        meta=meta,
     )
-    meta = np.empty((0,) * (1 + len(grid)), dtype)
     return scores.map_blocks(np.squeeze, axis=seen.axis, drop_axis=seen.axis, token=score, meta=meta)
 
 
@@ -130,7 +129,7 @@ def of_model(fitted: Fitted, x: da.Array, seen: Embedding) -> da.Array:
 
 def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tuple[da.Array, np.dtype[Any]]:
     """Return the same of the arrays of `parameters`, and the dtype of the scores."""
-    n, chunks = len(seen.grid), tuple(x.chunks[i] for i in patches(seen))
+    n, chunks = len(seen.grid), tuple(x.chunks[i] for i in seen.grid_axes)
     found = {name: da.asarray(a) for name, a in given.items()}
     factor = _factor.of_arrays({name: a._meta for name, a in found.items()})
     shapes = {name: a.shape for name, a in found.items()}
@@ -148,23 +147,13 @@ def of_arrays(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> tu
 
 def gaussians(graph: dict[Any, Any], x: da.Array, seen: Embedding, *arrays: da.Array) -> da.Array:
     """Return the array of such blocks; as a layer, each would be made again for every chunk of samples."""
-    name, blocks = f"gaussians-{uuid4().hex}", tuple((1,) * x.numblocks[i] for i in patches(seen))
+    name, blocks = f"gaussians-{uuid4().hex}", tuple((1,) * x.numblocks[i] for i in seen.grid_axes)
     named = {(name, *where): task for where, task in graph.items()}
     layers = HighLevelGraph.from_collections(name, named, dependencies=arrays)
-    return da.Array(layers, name, blocks, meta=objects(len(blocks)))
-
-
-def patches(seen: Embedding) -> tuple[int, ...]:
-    """Return the axes of the grid."""
-    return tuple(i for i in range(1, len(seen.shape)) if i != seen.axis)
+    return da.Array(layers, name, blocks, meta=OBJECTS)
 
 
 def places(x: da.Array, seen: Embedding) -> dict[tuple[int, ...], _tasks.Place]:
     """Return where each chunk of the grid lies, in row-major order."""
-    slices = ArraySliceDep(tuple(x.chunks[i] for i in patches(seen)))
+    slices = ArraySliceDep(tuple(x.chunks[i] for i in seen.grid_axes))
     return {where: slices[where] for where in np.ndindex(*slices.numblocks)}
-
-
-def objects(ndim: int) -> Array:
-    """Return the prototype of an array of objects."""
-    return np.empty((0,) * ndim, object)
