@@ -61,13 +61,13 @@ def briefly(value: object) -> str:
 
 def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     """View `value` as an array of numbers, without copying where NumPy can."""
-    kinds, wanted = ("biufc", "real or complex numbers") if complex_ok else ("biuf", "real numbers")
-    wanted = f"an array of {wanted}"
+    wanted = f"an array of {'real or complex' if complex_ok else 'real'} numbers"
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise_error(name, "an array without masked entries", "a masked array", TypeError)
     if sparse(value):
-        got = "a sparse one, which is not supported"
-        raise_error(name, "a dense array", got, TypeError, "see .toarray()")
+        raise_error(
+            name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()"
+        )
     try:
         result = np.asarray(value)
         if (
@@ -82,7 +82,7 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         raise TypeError(
             f"{name}: expected {wanted}, got {type(value).__name__} that NumPy cannot view as one: {error}"
         ) from error
-    if result.dtype.kind not in kinds:
+    if result.dtype.kind not in ("biufc" if complex_ok else "biuf"):
         real(name, result.dtype)
         hint = "load it first" if isinstance(value, (str, os.PathLike)) else ""
         hint = "take one array of it" if isinstance(value, Mapping) else hint
@@ -144,9 +144,7 @@ def integer(name: str, value: object, *, low: int | None = None) -> int:
 
 def flag(name: str, value: object) -> bool:
     """Return a truth value; 0 and 1 are taken too, as people write ``rowvar=0``."""
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, numbers.Integral) and value in (0, 1):
+    if isinstance(value, (np.bool_, numbers.Integral)) and value in (0, 1):
         return bool(value)
     raise_error(name, "True or False", f"{briefly(value)} of type {type(value).__name__}", TypeError)
 

@@ -256,7 +256,6 @@ def plain(name: str, value: object) -> Any:
 
 
 def _path(path: str | os.PathLike[str]) -> str:
-    """Return a path as text."""
     try:
         return os.fsdecode(path)
     except TypeError:

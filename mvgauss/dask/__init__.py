@@ -24,7 +24,7 @@ except ImportError as error:
         "mvgauss.dask: expected the package dask, got none; pip install 'mvgauss[dask]'"
     ) from error
 
-from mvgauss.dask import _graph, _tasks
+from mvgauss.dask import _tasks
 
 __all__ = ["fit", "mahalanobis", "p_value", "parameters", "score_samples"]
 
@@ -76,9 +76,9 @@ def fit(
     array([[[4., 2.],
             [2., 4.]]])
     """
-    x, seen = _graph.checked(model, embedding, None)
-    trees = _graph.states(model, x, seen, sample_weight, split_every)
-    places, parts = list(_graph.places(x, seen).values()), trees.to_delayed().ravel().tolist()
+    x, seen = _tasks.checked(model, embedding, None)
+    trees = _tasks.states(model, x, seen, sample_weight, split_every)
+    places, parts = list(_tasks.places(x, seen).values()), trees.to_delayed().ravel().tolist()
     return dask.delayed(_tasks.assembled)(type(model)(**model.get_params()), seen.grid, places, parts)
 
 
@@ -134,8 +134,8 @@ def parameters(
     >>> arrays["mean"].compute().ravel(), arrays["root"].compute().ravel()
     (array([2., 7.]), array([1. , 0.5]))
     """
-    x, seen = _graph.checked(model, embedding, None)
-    return _graph.arrays(model, x, seen, _graph.states(model, x, seen, sample_weight, split_every))
+    x, seen = _tasks.checked(model, embedding, None)
+    return _tasks.arrays(model, x, seen, _tasks.states(model, x, seen, sample_weight, split_every))
 
 
 def mahalanobis(
@@ -176,7 +176,7 @@ def mahalanobis(
     >>> mvgauss.dask.mahalanobis(model, x).compute()
     array([0., 5.])
     """
-    return _graph.scored("mahalanobis", model, embedding, squared=_checks.flag("squared", squared))
+    return _tasks.scored("mahalanobis", model, embedding, squared=_checks.flag("squared", squared))
 
 
 def score_samples(model: MultiVariateGaussian | Mapping[str, da.Array], embedding: da.Array) -> da.Array:
@@ -199,7 +199,7 @@ def score_samples(model: MultiVariateGaussian | Mapping[str, da.Array], embeddin
     ValueError, TypeError
         As `mahalanobis`.
     """
-    return _graph.scored("score_samples", model, embedding)
+    return _tasks.scored("score_samples", model, embedding)
 
 
 def p_value(model: MultiVariateGaussian, embedding: da.Array) -> da.Array:
@@ -222,4 +222,4 @@ def p_value(model: MultiVariateGaussian, embedding: da.Array) -> da.Array:
     ValueError, TypeError
         As `mahalanobis`.
     """
-    return _graph.scored("p_value", model, embedding)
+    return _tasks.scored("p_value", model, embedding)
