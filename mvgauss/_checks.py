@@ -65,9 +65,8 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise_error(name, "an array without masked entries", "a masked array", TypeError)
     if sparse(value):
-        raise_error(
-            name, "a dense array", "a sparse one, which is not supported", TypeError, "see .toarray()"
-        )
+        got = "a sparse one, which is not supported"
+        raise_error(name, "a dense array", got, TypeError, "see .toarray()")
     try:
         result = np.asarray(value)
         if (

@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike
 from mvgauss import _blocks, _checks, _whitening
 from mvgauss._checks import Array
 
-__all__ = ["mahalanobis", "pinv"]
-
 
 @overload
 def pinv(
@@ -199,8 +197,7 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
 def deviations(x: Array, mean: Array) -> Array:
     """Return x - mean of a block ``(B, M, C)`` and means ``(B, C)``, in double precision."""
     # samples outermost: what leaves the layout of the input costs least
-    z = np.empty((x.shape[1], x.shape[0], x.shape[2]))
-    z[...] = x.swapaxes(0, 1)
+    z = np.array(x.swapaxes(0, 1), np.float64, order="C")
     z -= mean
     return z.swapaxes(0, 1)
 

@@ -236,8 +236,7 @@ def _averaged(pictures: Array, step: int) -> Array:
 def _svg(values: Array, size: tuple[int, int], name: str) -> str:
     """Draw numbers from 0 to 1 as coloured cells: one path for each colour, its runs as lines."""
     rows, columns = values.shape
-    top = len(COLOURS) - 1
-    levels = np.nan_to_num(np.minimum(values * len(COLOURS), top), nan=-1).astype(int)
+    levels = np.nan_to_num(np.minimum(values * len(COLOURS), len(COLOURS) - 1), nan=-1).astype(int)
     runs = [""] * len(COLOURS)
     for y, row in enumerate(levels):
         starts = np.flatnonzero(np.diff(row, prepend=-2))

@@ -156,6 +156,5 @@ def _from_version_1(
         return new, out | {"rows": np.ascontiguousarray(root[:, c - max(n - 1, 0) :])}
     lower, rest = _triangular.root(square)
     lower[rest] = _triangular.root_of_rows(root[rest])
-    packed = np.empty(triangle.shape)
-    _triangular.pack(lower, packed)
-    return new, out | {"triangle": packed}
+    _triangular.pack(lower, triangle)
+    return new, out | {"triangle": triangle}

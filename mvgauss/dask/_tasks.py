@@ -51,8 +51,7 @@ def checked(model: object, x: object, fitted: Fitted | None) -> tuple[da.Array, 
     if not isinstance(x, da.Array):
         _checks.raise_error("embedding", "a dask.array.Array", type(x).__name__, TypeError)
     if any(math.isnan(n) for n in x.shape):
-        hint = "see .compute_chunk_sizes()"
-        _checks.raise_error("embedding", "chunks of known sizes", x.shape, hint=hint)
+        _checks.raise_error("embedding", "chunks of known sizes", x.shape, hint="see .compute_chunk_sizes()")
     seen = model._embedding(x, fitted)
     if x.numblocks[seen.axis] > 1:
         wanted, got = f"features, axis {seen.axis}, in one chunk", f"chunks {x.chunks[seen.axis]}"

@@ -121,7 +121,6 @@ def _map(ax: Axes, values: Array, name: str) -> None:
     shown = np.ma.masked_invalid(values)
     low, high = float(shown.min()), float(shown.max())
     logarithmic = name == "condition" and high > 10 * low
-    label = "patch" if values.ndim < 2 else ""
     if values.ndim < 2:
         ax.plot(shown, "o", markersize=3)
         if logarithmic:
@@ -129,6 +128,7 @@ def _map(ax: Axes, values: Array, name: str) -> None:
         else:
             ax.set_ylim(0, 1.1 * high or 1)
         ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+        ax.set_xlabel("patch")
     else:
         height, width = values.shape[-2:]
         ax.patch.set(facecolor="white", hatch="////", edgecolor="0.5")
@@ -141,5 +141,4 @@ def _map(ax: Axes, values: Array, name: str) -> None:
         ax.figure.colorbar(image, ax=ax, ticks=ticker.MaxNLocator(integer=True) if name == "rank" else None)
     if missing := shown.size - shown.count():
         why = "singular" if name == "condition" else "undefined"
-        label = f"{why} in {missing:,} of {shown.size:,} patches"
-    ax.set_xlabel(label)
+        ax.set_xlabel(f"{why} in {missing:,} of {shown.size:,} patches")
