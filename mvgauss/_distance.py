@@ -203,7 +203,6 @@ def deviations(x: Array, mean: Array) -> Array:
 
 
 def _square(name: str, value: ArrayLike) -> Array:
-    """Return an array of square matrices."""
     s = _checks.array(name, value)
     if s.ndim < 2 or s.shape[-1] != s.shape[-2]:
         _checks.raise_error(name, "square matrices, shape (..., C, C)", f"shape {s.shape}")

@@ -56,9 +56,6 @@ class MissingFile(FileNotFoundError, ValueError):
     """There is no file at the path; both kinds of error that people catch."""
 
 
-# ---- writing
-
-
 def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Write beside the target and move into place: a failure leaves the old file as it was."""
     target = Path(os.path.realpath(_path(path)))
@@ -116,9 +113,6 @@ def _remove_abandoned(folder: Path, prefix: str) -> None:
             path.unlink()
 
 
-# ---- reading
-
-
 def read(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any], dict[str, Array]]:
     """Return the version, the header and the arrays that `write` wrote, or an earlier version of it."""
     name = _path(path)
@@ -161,7 +155,6 @@ def _opened(name: str) -> _File:
 
 
 def _raise_if_special(status: os.stat_result, name: str) -> None:
-    """Refuse what is no regular file."""
     if not stat.S_ISREG(status.st_mode):
         got = f"{name!r}, which is not a regular file"
         _checks.raise_error("path", "a file written by MultiVariateGaussian.save", got)
@@ -208,9 +201,6 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Array:
                 raise ValueError(f"the member {info.filename!r} ends too early")
             rest = rest[count:]
     return array
-
-
-# ---- values of the header
 
 
 def plain_metadata(value: object) -> dict[str, Any]:

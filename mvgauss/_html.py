@@ -99,7 +99,6 @@ def _written(name: str, value: Any) -> str:
 
 
 def _facts(model: object, fitted: Fitted) -> Iterator[tuple[str, str]]:
-    """Yield names and values."""
     n, c, p, how = fitted.n_samples, fitted.n_features, fitted.n_patches, fitted.regularisation
     if n:
         yield "samples", f"{n:,}" + (f", of total weight {_number(fitted.sum_weights)}" * fitted.weighted)
@@ -252,7 +251,6 @@ def _svg(values: Array, size: tuple[int, int], name: str) -> str:
 
 
 def _range(values: Array | Sequence[float]) -> str:
-    """Return the smallest and the largest number."""
     low, high = _number(float(np.min(values))), _number(float(np.max(values)))
     return low if low == high else f"{low} \N{EN DASH} {high}"
 

@@ -46,7 +46,6 @@ def check(fitted: Array | None, given: Array | None, estimator: str) -> None:
 
 
 def loaded(names: object, n_features: int) -> Array | None:
-    """Return names from a file."""
     if names is None:
         return None
     if not isinstance(names, list) or len(names) != n_features or not all(isinstance(s, str) for s in names):

@@ -207,7 +207,6 @@ class Parameters:
         return Regularisation.checked(self.ddof, self.reg_covar, self.shrinkage)
 
     def _raise_if_params_are_wrong(self) -> None:
-        """Refuse parameters that no fit would take."""
         self._regularisation()
         self._kept(np.dtype(np.float64))
         self._walk("")
@@ -218,7 +217,6 @@ class Parameters:
                 _checks.integer(name, value, low=1)
 
     def _walk(self, task: str) -> Walk:
-        """Return how blocks are walked."""
         return Walk(self.n_jobs, task if _checks.flag("progress", self.progress) else None)
 
     @contextmanager

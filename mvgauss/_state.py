@@ -112,7 +112,6 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
 
 
 def _check_values(name: str, a: Array, c: int) -> None:
-    """Refuse values of an array that cannot be."""
     _checks.finite(name, a)
     most = {"rank": c, "shrinkage": 1}.get(name, math.inf)
     if a.size and ((name in _POSITIVE and a.min() < 0) or a.max() > most):

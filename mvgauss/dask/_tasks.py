@@ -116,7 +116,6 @@ def states(
 def moments(
     x: Any, place: Place, weights: Any, *, layout: Layout, kept: np.dtype[Any], how: Regularisation
 ) -> Fitted:
-    """Return the moments of one chunk."""
     seen, origin = chunk(x, place, layout)
     w = None
     if weights is not None:
