@@ -255,7 +255,8 @@ class Fitted:
                     answers[b, run] = answer
 
         n = c if factor is None else factor.n_rows
-        self.walk(task, (2 * m + n) * c * 8, walk, least_patches(n, c))
+        # of few rows each step is short: threads that take one patch at a time wait for each other
+        self.walk(task, (2 * m + n) * c * 8, walk, max(least_patches(n, c), 1 if n == c else 2))
 
     @property
     def distribution(self) -> Distribution:
