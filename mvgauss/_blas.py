@@ -6,8 +6,6 @@ of Python threads is short. Both settings are global to the process: all walks s
 the first one lowers the settings and the last one restores them, whichever threads these are.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -6,8 +6,6 @@ belongs (slices never overlap), so the answer does not depend on the number of t
 in which blocks finish.
 """
 
-from __future__ import annotations
-
 import contextvars
 import math
 import os

@@ -3,8 +3,6 @@
 A `Fitted` does not change, except that its factors are kept once they are computed. New data give a new one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Samples -> fitted: moments, merged with those before, and factors made in the same walk."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

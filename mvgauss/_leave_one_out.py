@@ -1,7 +1,5 @@
 """Each fitted sample beside the others: its distance from the model without it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mvgauss import _blocks, _checks

@@ -16,8 +16,6 @@ closed form has lost more than half of the digits; there the patch has to be fit
 A maths room.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The limit of a model for which none was set, and which images may not set one."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

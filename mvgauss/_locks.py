@@ -1,7 +1,5 @@
 """Locks of single objects, which a forked child finds open and which refuse to wait for themselves."""
 
-from __future__ import annotations
-
 import os
 import threading
 from contextlib import AbstractContextManager

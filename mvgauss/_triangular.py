@@ -1,7 +1,5 @@
 """Lower triangles of stacks of matrices: packing, Cholesky factors and their inverses."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

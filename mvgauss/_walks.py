@@ -1,7 +1,5 @@
 """How the patches of a model are walked, and what stops a walk."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from mvgauss import _blocks

@@ -1,7 +1,5 @@
 """Warnings; each can be filtered, or turned into an error, by its class."""
 
-from __future__ import annotations
-
 import warnings
 
 from mvgauss import _checks

@@ -5,8 +5,6 @@ logarithm of the pseudo-determinant, so they always agree, matrix by matrix. A m
 matrices in double precision.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
