@@ -110,7 +110,7 @@ class Decisions(Scoring):
                 if sample_weight is not None:
                     _checks.raise_error("sample_weight", "None for held-out images", "weights")
                 fitted = self._model()
-                _limits.raise_if_fitted(fitted, self._embedding(embedding, fitted))
+                _limits.raise_if_fitted(fitted, self._embedding(embedding, fitted), self.n_jobs)
                 d = self.mahalanobis(embedding)
             limit = _distributions.conformal_limit(_largest(d), rate)
             self._fitted = replace(self._model(), limit=limit)

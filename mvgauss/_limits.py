@@ -52,10 +52,10 @@ def _of(fitted: Fitted, walk: Walk) -> float:
     return math.sqrt(law.largest_isf(_RATE))
 
 
-def raise_if_fitted(fitted: Fitted, x: Embedding) -> None:
+def raise_if_fitted(fitted: Fitted, x: Embedding, n_jobs: int | None) -> None:
     """Refuse fitted images where held-out ones are expected, as far as the model can tell."""
     with np.errstate(all="ignore"):  # what is not finite is refused when it is scored
-        count = _count_in_rows(fitted, x)
+        count = _count_in_rows(fitted, x, n_jobs)
         if not count and x.n_samples == fitted.n_samples and not fitted.weighted and _all_fitted(fitted, x):
             count = x.n_samples
     if count:
@@ -67,7 +67,7 @@ def raise_if_fitted(fitted: Fitted, x: Embedding) -> None:
         )
 
 
-def _count_in_rows(fitted: Fitted, x: Embedding) -> int:
+def _count_in_rows(fitted: Fitted, x: Embedding, n_jobs: int | None) -> int:
     r"""Return how many images are among few fitted samples, wherever these are linearly independent.
 
     The deviation v of a fitted sample of weight w lies in the span of the rows K at each patch, with
@@ -81,14 +81,20 @@ def _count_in_rows(fitted: Fitted, x: Embedding) -> int:
     some = np.unique(((np.arange(_LOOK) + 0.5) * 0.618 % 1 * x.n_patches).astype(int))
     k, mean = rows[some].astype(np.float64), fitted.mean[some]
     z = deviations(x.samples(some), mean)
-    basis, r = np.linalg.qr(k.swapaxes(1, 2))
+    p, n, c = k.shape
+    basis, r = np.empty((p, c, n)), np.empty((p, n, n))
+
+    def task(b: slice) -> None:
+        basis[b], r[b] = np.linalg.qr(k[b].swapaxes(1, 2))
+
+    _blocks.walk(task, _blocks.slices(p, _blocks.BLOCK_BYTES), n_jobs=n_jobs)
     y = np.matmul(z, basis)
     size, at = np.linalg.norm(k, axis=(1, 2)), np.linalg.norm(mean, axis=1)
     rounding = 64 * (_checks.precision(rows.dtype) * size + _EPS * at)
     found = (np.linalg.norm(z - np.matmul(y, basis.swapaxes(1, 2)), axis=2) <= rounding[:, None]).all(axis=0)
     # how far a sample was from the span of those before
     telling = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1, initial=np.inf) > 16 * rounding
-    left_open = (k != 0).any(axis=1).sum(axis=1) - k.shape[1]
+    left_open = (k != 0).any(axis=1).sum(axis=1) - n
     if left_open[telling].sum() < _OPEN:
         return 0
     inverse = np.linalg.inv(r[telling])
