@@ -36,15 +36,15 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")  #: which of the control groups are this process's
 
 
-def slices(length: int, item_bytes: int, *, least: int = 1, threads: int = 1) -> list[slice]:
+def slices(length: int, item_bytes: int, *, least: int = 1, shares: int = 1) -> list[slice]:
     """Cut ``range(length)`` into slices of about `BLOCK_BYTES`, or about `least` items if that is more.
 
-    Sizes differ by at most one item. Several slices are as many for each of the threads, unless that
+    Sizes differ by at most one item. The number of several slices is a multiple of `shares`, unless that
     made them less than half as large.
     """
     count = -(-length // max(least, BLOCK_BYTES // max(1, item_bytes)))
     if count > 1:
-        count = min(-(-count // threads) * threads, 2 * count, length)
+        count = min(-(-count // shares) * shares, 2 * count, length)
     ends = [length * i // count for i in range(1, count + 1)]
     return [slice(a, b) for a, b in pairwise([0, *ends])]
 
@@ -202,7 +202,7 @@ def walk_stack(
         except _checks.BadItem as error:
             raise _first_bad(task, part, error).at(part.start, stack) from None
 
-    parts = slices(math.prod(stack), item_bytes, least=least, threads=SHARES)
+    parts = slices(math.prod(stack), item_bytes, least=least, shares=SHARES)
     walk(named, parts, n_jobs=n_jobs, progress=progress)
 
 

@@ -288,5 +288,5 @@ class Fitted:
 
     def walk(self, task: Callable[[slice], None], item_bytes: int, walk: Walk, least: int = 1) -> None:
         """Call a task for each block of patches."""
-        parts = _blocks.slices(self.n_patches, item_bytes, least=least, threads=_blocks.SHARES)
+        parts = _blocks.slices(self.n_patches, item_bytes, least=least, shares=_blocks.SHARES)
         _blocks.walk(task, parts, n_jobs=walk.n_jobs, progress=walk.progress)

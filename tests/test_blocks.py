@@ -77,13 +77,13 @@ def test_slices_are_as_large_as_a_block(item_bytes, count):
 
 
 @given(st.integers(1, 500), st.integers(1, 64), st.integers(1, 16))
-def test_each_thread_gets_as_many_slices_unless_they_were_half_as_large(length, size, threads):
+def test_slices_can_be_shared_evenly_unless_they_were_half_as_large(length, size, shares):
     with blocks_of(size):
-        whole, shared = (len(_blocks.slices(length, 1, threads=k)) for k in (1, threads))
+        whole, shared = (len(_blocks.slices(length, 1, shares=k)) for k in (1, shares))
     assert whole <= shared <= 2 * whole
-    assert whole == 1 or shared % threads == 0 or shared in (2 * whole, length)
+    assert whole == 1 or shared % shares == 0 or shared in (2 * whole, length)
     assert whole > 1 or shared == 1
-    assert shared < whole + threads
+    assert shared < whole + shares
 
 
 def test_slices_are_even():
