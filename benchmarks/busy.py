@@ -74,11 +74,17 @@ def beside(count: int, side: AnySide) -> AnySide:
 def works(quick: bool) -> list[Work]:
     """Return the works, beside one busy thread and two, on all threads and on one."""
     shape = (20, 8, 4, 4) if quick else (200, 100, 28, 28)
+    small = (20, 8, 2, 2) if quick else (200, 100, 14, 14)
     return [
         work
         for count in SLOWER
         for jobs in (None, 1)
-        for work in (fit(shape, count, jobs), score(32, shape, count, jobs), score(1, shape, count, jobs))
+        for work in (
+            fit(shape, count, jobs),
+            score(32, shape, count, jobs),
+            score(1, shape, count, jobs),
+            score(1, small, count, jobs),
+        )
     ]
 
 
@@ -135,16 +141,16 @@ def fit(shape: tuple[int, int, int, int], count: int, jobs: int | None) -> Work:
 
 
 def score(images: int, shape: tuple[int, int, int, int], count: int, jobs: int | None) -> Work:
-    """Score images with a model that is fitted; one image must take at most 20 ms besides."""
+    """Score images with a model that is fitted; one image of 14 x 14 patches at most 20 ms."""
     n, c, h, w = shape
     ours = Ours(
-        named(f"score {images}", count, jobs),
+        named(f"score {images} {size(shape)}", count, jobs),
         lambda data: data.model.set_params(n_jobs=jobs).mahalanobis(data.images),
         cost=cost.score(images, c, h * w, n),
         floors={ALONE: 1 / SLOWER[count]} if images > 1 else {},
     )
     return Work(
-        f"busy-{count}-score-{images}" + "-1job" * bool(jobs),
+        f"busy-{count}-score-{images}-{h}x{w}" + "-1job" * bool(jobs),
         lambda: fitted(images, shape),
         (beside(count, ours),),
         peers_of(ours, count),

@@ -10,6 +10,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from threading import get_ident
@@ -21,6 +22,9 @@ from threadpoolctl import ThreadpoolController
 #: Seconds after which a thread that runs Python code passes the interpreter lock to a waiting one. A block
 #: releases the lock at each of its steps, and by default waits up to 5 ms each time to acquire it again.
 TURN = 2e-5
+
+#: A hold that took so many seconds more than its thread worked shares the interpreter with busy threads.
+SHARED = 1e-4
 
 #: Seconds for which a fork waits for the blocks of other threads, which take some ms.
 PATIENCE = 1.0
@@ -42,6 +46,11 @@ class _Setting:
     def outside(self) -> float:
         """Return what the number is where nobody holds it."""
         return self._before or float(self._read())
+
+    @property
+    def held_by_one(self) -> bool:
+        """Whether the number is about to be given back."""
+        return len(self._holders) == 1
 
     def hold(self, holder: _Holder) -> None:
         """Lower the number for the first holder; who raises it later means it."""
@@ -152,11 +161,18 @@ def _blas_settings() -> list[_Setting]:
 def _held(settings: Iterable[_Setting | _UnderWay]) -> Iterator[None]:
     """Hold settings."""
     holder = _Holder()
+    begun = time.perf_counter() - time.thread_time()
     try:
         with _lock:
             for setting in settings:
                 setting.hold(holder)
         yield
+        waited = time.perf_counter() - time.thread_time() - begun
+        if waited > SHARED and _interval in settings and _interval.held_by_one:
+            # Who began to wait for the interpreter's lock while turns were short asks for it after a short
+            # turn, and the caller, once it has its answer and turns are long again, would get it back
+            # after a long one. As the lock changes hands, all begin to wait anew.
+            time.sleep(TURN)
     finally:
         for setting in settings:
             setting.release(ref(holder))

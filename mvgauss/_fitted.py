@@ -22,6 +22,9 @@ from mvgauss._walks import FREELY, OutOfRangeError, Walk, least_patches
 from mvgauss._warnings import warn_if_few
 
 T = TypeVar("T", Array, Factor)
+#: To read so many bytes takes one thread less time than two, one of which has to be started.
+_LITTLE = 8 * _blocks.BLOCK_BYTES
+
 Kernel = Callable[[slice, Factor, Array], Array]
 
 
@@ -253,8 +256,11 @@ class Fitted:
                     answers[b, run] = answer
 
         n = c if factor is None else factor.n_rows
+        size = (2 * m + n) * c * 8
+        if walk.n_jobs is None and whole is not None and self.n_patches * size <= _LITTLE:
+            walk = walk._replace(n_jobs=1)
         # of few rows each step is short: threads that take one patch at a time wait for each other
-        self.walk(task, (2 * m + n) * c * 8, walk, max(least_patches(n, c), 1 if n == c else 2))
+        self.walk(task, size, walk, max(least_patches(n, c), 1 if n == c else 2))
 
     @property
     def distribution(self) -> Distribution:
