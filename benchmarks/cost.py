@@ -43,18 +43,18 @@ def moments(n: int, c: int) -> float:
 def state_bytes(n: int, c: int, p: int) -> int:
     """Return what a model fitted to float32 data keeps.
 
-    Means and scatters in double precision, factors in single; a rank, a log pseudo-determinant and a
-    shrinkage for each patch; of few samples a scale and a ridge too.
+    Means and triangles in double precision, few samples and factors in single; a rank, a log
+    pseudo-determinant and a shrinkage for each patch; of few samples a shift, a scale and a ridge too.
     """
     if in_rows(n, c):
-        return p * (8 * (c + (n - 1) * c) + 4 * (n - 1) ** 2 + 5 * 8)
+        return p * (8 * 2 * c + 4 * (n * c + (n - 1) ** 2) + 5 * 8)
     return p * (8 * (c + c * (c + 1) // 2) + 4 * c * c + 3 * 8)
 
 
 def score(m: int, c: int, p: int, n: int) -> Cost:
     """Return the cost of scoring M images: images, means, factors and distances; products in double."""
     if in_rows(n, c):
-        factor, flops = 8 * (n - 1) * c + 4 * (n - 1) ** 2, 4 * (n - 1) * c + 2 * (n - 1) * n
+        factor, flops = 4 * (n * c + (n - 1) ** 2), 4 * (n - 1) * c + 2 * (n - 1) * n
     else:
         factor, flops = 4 * c * c, c * (c + 1)
     return Cost(p * (4 * m * (c + 1) + 8 * c + factor), m * p * (3 * c + flops), "float64")

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -42,16 +42,16 @@ class Factor:
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: a for f in fields(self) if (a := getattr(self, f.name)) is not None}
 
     def __getitem__(self, where: Any) -> Self:
         """Return the factors of some patches."""
         return type(self)(**{name: a[where] for name, a in self.arrays().items()})
 
     def __setitem__(self, where: Any, block: Factor) -> None:
-        """Write the factors of some patches; rows that are those of the scatter are there already."""
+        """Write the factors of some patches; rows, which are those of the scatter, are there already."""
         for name, a in self.arrays().items():
-            if name != "rows":
+            if name not in ("rows", "shift"):
                 a[where] = getattr(block, name)
 
     def squared_norms(self, z: Array) -> Array:
@@ -95,10 +95,6 @@ class Factor:
             result[some] = rest > math.sqrt(c * eps) * size
         return result
 
-    def kept(self, dtype: np.dtype[Any]) -> Self:
-        """Return what is kept without the moments, in the dtype of results."""
-        raise NotImplementedError
-
     @property
     def dtype(self) -> np.dtype[Any]:
         """What is kept of the factors themselves."""
@@ -125,9 +121,6 @@ class Root(Factor):
     def of(cls, w: Whitening, shrinkage: Array) -> Self:
         """Return a block of factors."""
         return cls(w.rank, w.log_pdet, shrinkage, w.root)
-
-    def kept(self, dtype: np.dtype[Any]) -> Self:
-        return self
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -175,17 +168,18 @@ class Root(Factor):
 class Thin(Factor):
     """Factors of few rows: K, T, s and the ridge, see the head of this file."""
 
-    rows: Array  #: (P, n, C), those of the scatter where that is kept
+    rows: Array  #: (P, n, C), those of the scatter where that is kept, or its samples, (P, n + 1, C)
     small: Array  #: (P, n, n)
     scale: Array  #: (P,)
     ridge: Array  #: (P,)
+    shift: Array | None = None  #: (P, C), what the rows are the samples but the first less of
 
     @classmethod
-    def empty(cls, rows: Array, dtype: np.dtype[Any]) -> Self:
+    def empty(cls, rows: Array, dtype: np.dtype[Any], shift: Array | None = None) -> Self:
         """Return room for the factors of covariances with these rows."""
-        p, n, _ = rows.shape
-        rank = np.empty(p, np.int64)
-        return cls(rank, np.empty(p), np.empty(p), rows, np.empty((p, n, n), dtype), np.empty(p), np.empty(p))
+        p, n = len(rows), rows.shape[1] - (shift is not None)
+        rank, small = np.empty(p, np.int64), np.empty((p, n, n), dtype)
+        return cls(rank, np.empty(p), np.empty(p), rows, small, np.empty(p), np.empty(p), shift)
 
     @classmethod
     def of(cls, rows: Array, scale: Array, ridge: Array, shrinkage: Array) -> Self:
@@ -210,33 +204,45 @@ class Thin(Factor):
         log_pdet = w.log_pdet + (c - len(i)) * np.log(np.where(known, ridge, 1))
         return cls(np.where(known, c, w.rank), log_pdet, shrinkage, rows, w.root, scale, ridge)
 
-    def kept(self, dtype: np.dtype[Any]) -> Self:
-        return replace(self, rows=self.rows.astype(dtype))
-
     @property
     def dtype(self) -> np.dtype[Any]:
         return self.small.dtype
 
     @property
     def n_rows(self) -> int:
-        return 2 * int(self.rows.shape[1])  # each is read twice
+        return 2 * int(self.small.shape[1])  # each is read twice
 
     @property
-    def _double(self) -> tuple[Array, Array, Array]:
-        """Return V or, where s is 0, nothing; T; and 1 / ridge, 0 where there is none."""
-        v = self.rows.astype(np.float64, copy=False)
+    def centred(self) -> Array:
+        """K in double precision."""
+        k = self.rows.astype(np.float64, copy=False)
+        return k if self.shift is None else k[:, 1:] - self.shift[:, None]
+
+    @property
+    def _double(self) -> tuple[Array, Array]:
+        """Return T; and 1 / ridge, 0 where there is none."""
         inverse = np.divide(1, self.ridge, out=np.zeros(len(self.ridge)), where=self.ridge > 0)
-        return v, self.small.astype(np.float64, copy=False), inverse
+        return self.small.astype(np.float64, copy=False), inverse
 
     def _parts(self, z: Array) -> tuple[Array, Array, Array, Array]:
-        """Return T V z, a, r and 1 / ridge."""
-        k, t, inverse = self._double
+        """Return T V z, a, r and 1 / ridge.
+
+        A shift is subtracted from products, with errors as large as when it is subtracted from samples.
+        """
+        (t, inverse), k = self._double, self.rows.astype(np.float64, copy=self.shift is not None)
         root = np.sqrt(self.scale)[:, None, None]
+        if self.shift is not None:
+            k[:, 0] = self.shift
         y = np.matmul(z, k.swapaxes(1, 2))
+        if self.shift is not None:
+            y = y[..., 1:] - y[..., :1]
         y *= root
         y = np.matmul(y, t.swapaxes(1, 2))
         a = np.matmul(y, t)
-        r = np.matmul(a * root, k)
+        w = a * root
+        if self.shift is not None:
+            w = np.concatenate([-w.sum(axis=2, keepdims=True), w], axis=2)
+        r = np.matmul(w, k)
         return y, a, np.subtract(z, r, out=r), inverse[:, None]
 
     def squared_norms(self, z: Array) -> Array:
@@ -248,20 +254,20 @@ class Thin(Factor):
         r *= inverse[..., None]
         bare = np.flatnonzero(self.ridge == 0)
         if bare.size:
-            k, t, _ = self[bare]._double
+            t, _ = self[bare]._double
             b = np.matmul(np.matmul(a[bare], t.swapaxes(1, 2)), t)
-            r[bare] = np.matmul(b * np.sqrt(self.scale[bare])[:, None, None], k)
+            r[bare] = np.matmul(b * np.sqrt(self.scale[bare])[:, None, None], self[bare].centred)
         return r
 
     def outside(self, z: Array) -> tuple[Array, Array]:
         _, _, r, _ = self._parts(z)
-        length = np.linalg.svd(self._double[1], compute_uv=False)
+        length = np.linalg.svd(self._double[0], compute_uv=False)
         kept = np.arange(length.shape[1]) < self.rank[:, None]
         shortest = np.min(length, axis=1, initial=np.inf, where=kept)
         return np.linalg.norm(r, axis=2), 1 / shortest
 
     def inverse(self) -> Array:
-        k, t, inverse = self._double
+        (t, inverse), k = self._double, self.centred
         w = np.matmul(t, k) * np.sqrt(self.scale)[:, None, None]
         result = self_product(w) * -inverse[:, None, None]
         i = np.arange(k.shape[2])
@@ -272,13 +278,13 @@ class Thin(Factor):
         return result
 
     def covariance(self) -> Array:
-        result = self_product(self._double[0]) * self.scale[:, None, None]
+        result = self_product(self.centred) * self.scale[:, None, None]
         i = np.arange(result.shape[1])
         result[:, i, i] += self.ridge[:, None]
         return result
 
     def condition(self) -> Array:
-        length = np.linalg.svd(self._double[1], compute_uv=False)  # 1 / sqrt of the Gram matrix's eigenvalues
+        length = np.linalg.svd(self._double[0], compute_uv=False)  # 1 / sqrt of the Gram matrix's eigenvalues
         with np.errstate(divide="ignore"):
             shortest = np.min(length, axis=1, initial=np.inf, where=length > 0)
             largest = np.maximum(self.ridge, 1 / shortest**2)
@@ -288,7 +294,7 @@ class Thin(Factor):
 def of_arrays(arrays: Mapping[str, Array]) -> Factor | None:
     """Return the factors of which these are the arrays, if they are those of any."""
     for kind in (Root, Thin):
-        names = [f.name for f in fields(kind)]
-        if set(names) <= set(arrays):
-            return kind(**{name: arrays[name] for name in names})
+        names = {f.name for f in fields(kind)}
+        if names - {"shift"} <= set(arrays):
+            return kind(**{name: arrays[name] for name in names & set(arrays)})
     return None

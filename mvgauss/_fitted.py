@@ -14,9 +14,10 @@ from mvgauss import _blocks, _checks, _distributions, _shrinkage
 from mvgauss._checks import Array
 from mvgauss._distance import deviations
 from mvgauss._distributions import Distribution
-from mvgauss._factor import Factor
+from mvgauss._factor import Factor, Thin, of_arrays
 from mvgauss._locks import Lock
-from mvgauss._scatter import Sample, Scatter
+from mvgauss._sample import Sample
+from mvgauss._scatter import Scatter
 from mvgauss._shrinkage import Regularisation
 from mvgauss._walks import FREELY, OutOfRangeError, Walk, least_patches
 from mvgauss._warnings import warn_if_few
@@ -80,21 +81,23 @@ class Fitted:
         """All arrays that are kept, by name."""
         names = ("mean", "third", "fourth", "loo_distances", "loo_largest")
         found = {name: a for name in names if (a := getattr(self, name)) is not None}
-        if self.scatter is not None:
-            found["rows" if self.scatter.rows else "triangle"] = self.scatter.array
-        return found | (self.factor.arrays() if self.factor else {})
+        for part in (self.factor, self.scatter):
+            found |= part.arrays() if part else {}
+        if "samples" in found:
+            found.pop("rows", None)  # the same
+        return found
 
     def with_arrays(self, arrays: dict[str, Array], grid: tuple[int, ...]) -> Self:
         """Return the same model of other patches, whose arrays have the same names."""
-        s, f = self.scatter, self.factor
+        scatter = Scatter.of_arrays(arrays, self.n_features) if self.scatter else None
         return replace(
             self,
             grid=grid,
             mean=arrays["mean"],
-            scatter=s and Scatter(arrays["rows" if s.rows else "triangle"], s.n_features),
+            scatter=scatter,
             third=arrays.get("third"),
             fourth=arrays.get("fourth"),
-            factor=f and replace(f, **{name: arrays[name] for name in f.arrays()}),
+            factor=of_arrays(arrays | (scatter.of_factor() if scatter else {})),
             loo_distances=arrays.get("loo_distances"),
         )
 
@@ -183,8 +186,12 @@ class Fitted:
 
     def without_moments(self, walk: Walk = FREELY) -> Self:
         """Return the same Gaussians as parameters only."""
-        kept = self.factors(walk).kept(self.dtype)
-        return replace(self, factor=kept, scatter=None, third=None, fourth=None)
+        factor = self.factors(walk)
+        if isinstance(factor, Thin):
+            thin, shape = factor, (self.n_patches, factor.small.shape[1], self.n_features)
+            rows = self.per_patch(lambda b: thin[b].centred, np.empty(shape, self.dtype), walk)
+            factor = replace(thin, rows=rows, shift=None)
+        return replace(self, factor=factor, scatter=None, third=None, fourth=None)
 
     def per_patch(self, kernel: Callable[[slice], T], out: T, walk: Walk = FREELY) -> T:
         """Write what a kernel makes of each block of patches."""
@@ -208,13 +215,6 @@ class Fitted:
             return sample.scatter.square() * scale[:, None, None] + ridge[:, None, None] * np.eye(c)
 
         return self._matrices(kernel, walk)
-
-    def trace(self) -> Array | None:
-        """Return the traces of the covariances before regularisation, ``(P,)``, if the moments are there."""
-        divisor = self.sum_weights - self.regularisation.ddof
-        if self.scatter is None or divisor <= 0:
-            return None
-        return np.asarray(self.scatter.diagonal.sum(axis=1) / divisor)
 
     def inv_covariance(self, walk: Walk = FREELY) -> Array:
         """Return the inverse covariances, ``(P, C, C)``."""

@@ -166,9 +166,11 @@ def _condition(fitted: Fitted) -> str:
 
 def _deviations(fitted: Fitted) -> tuple[Array | None, str]:
     """Return a typical standard deviation of the features of each patch, if known, and what it is."""
-    trace, factor = fitted.trace(), fitted.factor
-    if trace is not None:
-        values, what = np.sqrt(np.maximum(trace, 0) / fitted.n_features), "the root of the mean variance"
+    scatter, factor = fitted.scatter, fitted.factor
+    divisor = fitted.sum_weights - fitted.regularisation.ddof
+    if scatter is not None and divisor > 0:
+        variance = scatter.diagonal.mean(axis=1) / divisor
+        values, what = np.sqrt(variance), "the root of the mean variance"
     elif factor is not None:
         values = np.exp(factor.log_pdet / (2 * np.maximum(factor.rank, 1)))
         what = "the geometric mean over all directions"

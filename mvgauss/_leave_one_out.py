@@ -9,7 +9,7 @@ from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
 from mvgauss._fitting import fit
 from mvgauss._leverage import OfMany, Others, of_few
-from mvgauss._scatter import Sample, rows_of
+from mvgauss._sample import Sample, rows_of
 from mvgauss._sums import centre, shifted
 from mvgauss._walks import OutOfRangeError, TooSmallError, Walk, least_patches
 

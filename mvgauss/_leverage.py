@@ -23,7 +23,8 @@ import numpy as np
 
 from mvgauss import _whitening
 from mvgauss._checks import Array
-from mvgauss._scatter import Norms, Sample
+from mvgauss._sample import Sample
+from mvgauss._scatter import Norms
 from mvgauss._shrinkage import Regularisation, intensity
 
 _EPS = float(np.finfo(np.float64).eps)

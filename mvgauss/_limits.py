@@ -9,6 +9,7 @@ from mvgauss._checks import Array
 from mvgauss._distance import deviations
 from mvgauss._distributions import Shape
 from mvgauss._embedding import Embedding
+from mvgauss._factor import Thin
 from mvgauss._fitted import Fitted
 from mvgauss._walks import Walk
 
@@ -74,12 +75,15 @@ def _count_in_rows(fitted: Fitted, x: Embedding, n_jobs: int | None) -> int:
     :math:`v^T (K^T K)^+ v = 1/w - 1/W`. The span has to leave enough directions open, so that no others
     do so by chance.
     """
-    rows = fitted.arrays.get("rows")
-    if rows is None:
-        return 0
     # not all on one edge of a grid, which may show one background
     some = np.unique(((np.arange(_LOOK) + 0.5) * 0.618 % 1 * x.n_patches).astype(int))
-    k, mean = rows[some].astype(np.float64), fitted.mean[some]
+    if fitted.scatter is not None and fitted.scatter.rows:
+        rows = fitted.scatter[some].array
+    elif fitted.scatter is None and isinstance(fitted.factor, Thin):
+        rows = fitted.factor.rows[some]
+    else:
+        return 0
+    k, mean = rows.astype(np.float64), fitted.mean[some]
     z = deviations(x.samples(some), mean)
     p, n, c = k.shape
     basis, r = np.empty((p, c, n)), np.empty((p, n, n))

@@ -1,20 +1,22 @@
-"""Scatters of stacks of samples, in the smaller of two forms; merging.
+"""Scatters of stacks of samples, in the smaller of two forms.
 
 The scatter M of N samples of C features is kept as *rows* K, with M = K^T K: N - 1 of them, as long as
 these are no more than the C (C + 1) / 2 numbers of a *triangle*; from then on as the triangular rows that
-have the same product. Form and size follow from N and C alone. Products are taken where they are needed:
-rows lose half as many digits as the entries of M.
+have the same product. Form and size follow from N and C alone, but that unweighted samples in single
+precision are kept instead of their rows, which take twice the memory. Products are taken where they are
+needed: rows lose half as many digits as the entries of M.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mvgauss import _blocks, _sums, _triangular, _whitening
+from mvgauss import _blocks, _triangular, _whitening
 from mvgauss._checks import Array
 from mvgauss._factor import Factor, Root, Thin
 from mvgauss._sums import self_product
@@ -108,17 +110,48 @@ class Rows:
 
 
 class Scatter:
-    """The scatters of P patches: rows ``(P, N-1, C)``, or packed triangular ones ``(P, C(C+1)/2)``."""
+    """The scatters of P patches: rows ``(P, N-1, C)``, or packed triangular ones ``(P, C(C+1)/2)``.
 
-    def __init__(self, array: Array, n_features: int) -> None:
+    Instead of rows, samples in single precision ``(P, N, C)`` with the `shift` ``(P, C)`` of `rows_of`: the
+    rows are the samples but the first, less the shift.
+    """
+
+    def __init__(self, array: Array, n_features: int, shift: Array | None = None) -> None:
         self.array = array
         self.n_features = n_features
+        self.shift = shift
 
     @classmethod
-    def empty(cls, p: int, n_samples: int, c: int) -> Scatter:
-        """Return room for the scatters of so many samples at P patches."""
-        rows = in_rows(n_samples, c)
-        return cls(np.empty((p, n_samples - 1, c) if rows else (p, c * (c + 1) // 2)), c)
+    def empty(cls, p: int, n_samples: int, c: int, single: bool = False) -> Scatter:
+        """Return room for the scatters of so many samples at P patches, all in single precision or not."""
+        if not in_rows(n_samples, c):
+            return cls(np.empty((p, c * (c + 1) // 2)), c)
+        if single:
+            return cls(np.empty((p, n_samples, c), np.float32), c, np.empty((p, c)))
+        return cls(np.empty((p, n_samples - 1, c)), c)
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Array], c: int) -> Scatter:
+        """Return the scatters of which these are the `arrays`."""
+        array = next(arrays[name] for name in ("samples", "rows", "triangle") if name in arrays)
+        return cls(array, c, arrays["shift"] if "samples" in arrays else None)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return what is kept, by name."""
+        if self.shift is not None:
+            return {"samples": self.array, "shift": self.shift}
+        return {"rows" if self.rows else "triangle": self.array}
+
+    def of_factor(self) -> dict[str, Array]:
+        """Return which of the arrays of `Thin` are parts of what is kept."""
+        if self.shift is not None:
+            return {"rows": self.array, "shift": self.shift}
+        return {"rows": self.array} if self.rows else {}
+
+    @property
+    def samples(self) -> Array | None:
+        """The samples, where they are kept."""
+        return None if self.shift is None else self.array
 
     @property
     def rows(self) -> bool:
@@ -127,12 +160,18 @@ class Scatter:
 
     def __getitem__(self, where: Any) -> Rows:
         """Return a block."""
+        if self.shift is not None:
+            k = self.array[where][:, 1:].astype(np.float64)
+            k -= self.shift[where][:, None]
+            return Rows(k)
         if self.rows:
             return Rows(self.array[where])
         return Rows(_triangular.unpack(self.array[where], self.n_features).swapaxes(1, 2), few=False)
 
     def __setitem__(self, where: Any, block: Rows) -> None:
-        """Write a block, in the form that is kept, unless it was made there."""
+        """Write a block, in the form that is kept, unless it was made there or is of samples."""
+        if self.shift is not None:
+            return
         if not self.rows:
             _triangular.pack(block.array.swapaxes(1, 2), self.array[where])
         elif not np.may_share_memory(room := self.array[where], block.array):
@@ -148,117 +187,7 @@ class Scatter:
 
     def empty_factor(self, regularised: bool, dtype: np.dtype[Any]) -> Factor:
         """Return room for the factors."""
-        if not self.rows:
-            return Root.empty(len(self.array), self.n_features, self.n_features, dtype)
-        if regularised:
-            return Thin.empty(self.array, dtype)
-        p, n, c = self.array.shape
-        return Root.empty(p, n, c, dtype)
-
-
-@dataclass(frozen=True)
-class Sample:
-    r"""The moments of the samples of a block of patches.
-
-    `third` and `fourth` are the sums of :math:`w \lVert z \rVert^2 z` and
-    :math:`w \lVert z \rVert^4` about the mean, kept where Ledoit-Wolf shrinkage asks for them.
-    """
-
-    weight: float  #: sum of the weights, the same at all patches
-    mean: Array  #: (B, C)
-    scatter: Rows
-    third: Array | None = None  #: (B, C)
-    fourth: Array | None = None  #: (B,)
-
-    @classmethod
-    def of(cls, x: Array, w: Array | None, fourth: bool, room: Array | None = None) -> Sample:
-        """Return the moments of a block of samples ``(B, N, C)`` with weights ``(N,)``; rows in `room`."""
-        b, n, c = x.shape
-        weights = [] if w is None else [np.broadcast_to(w, (b, n))] * 2
-        total = float(n if w is None else w.sum())
-        if not (fourth or in_rows(n, c)):
-            return cls(total, *_many(x, weights))
-        runs = _blocks.slices(n, b * c * 8, least=2 * c)
-        if len(runs) > 1:
-            return reduce(
-                cls.merge, (cls.of(x[:, run], None if w is None else w[run], fourth) for run in runs)
-            )
-        _, _, mean, offset, z = _sums.shifted(x, *weights, dtype=np.dtype(np.float64))
-        rows = rows_of(z, offset, total, w, room) if in_rows(n, c) else None
-        if rows is not None and not fourth:
-            return cls(total, mean, rows)
-        z = _sums.centre(z, offset, *weights)
-        scatter = Rows.triangular(z.swapaxes(0, 1)) if rows is None else rows
-        # of the rows sqrt(w) z: a zero weight leaves nothing to divide
-        share = np.ones(n) if w is None else np.divide(1, w, out=np.zeros(n), where=w > 0)
-        length = np.vecdot(z, z)
-        third = ((length * np.sqrt(share)[:, None])[..., None] * z).sum(axis=0)
-        return cls(total, mean, scatter, third, (length**2 * share[:, None]).sum(axis=0))
-
-    def merge(self, other: Sample) -> Sample:
-        """Return the moments of both samples."""
-        total = self.weight + other.weight
-        share = other.weight / total if total else 0.0
-        delta = other.mean - self.mean
-        mean = self.mean + share * delta
-        scatter = self.scatter.plus(other.scatter, np.sqrt(self.weight * share) * delta)
-        if self.third is None:
-            return Sample(total, mean, scatter)
-        moved, added = self.about(mean), other.about(mean)
-        return Sample(total, mean, scatter, moved[0] + added[0], moved[1] + added[1])
-
-    def about(self, mean: Array) -> tuple[Array, Array]:
-        r"""Return the third and fourth moments about another mean.
-
-        With :math:`z = x - \bar x`, :math:`\sum w z = 0` and :math:`d = \bar x - m`,
-
-        .. math::
-           \sum w \lVert z + d \rVert^2 (z + d) &= t + \operatorname{tr}(M)\,d
-               + 2 M d + W \lVert d\rVert^2 d , \\
-           \sum w \lVert z + d \rVert^4 &= q + 4\, t^T d + 4\, d^T M d
-               + 2 \operatorname{tr}(M) \lVert d\rVert^2 + W \lVert d\rVert^4 .
-        """
-        assert self.third is not None
-        assert self.fourth is not None
-        d, m_d = self.mean - mean, self.scatter.times(self.mean - mean)
-        trace, dd = self.scatter.trace, np.vecdot(d, d)
-        third = self.third + (trace + self.weight * dd)[:, None] * d + 2 * m_d
-        fourth = self.fourth + 4 * np.vecdot(self.third, d) + 4 * np.vecdot(d, m_d)
-        return third, fourth + 2 * trace * dd + self.weight * dd**2
-
-
-def _many(x: Array, weights: list[Array]) -> tuple[Array, Rows]:
-    """Return the means and triangular rows of samples that are many for the features, in runs."""
-    b, n, c = x.shape
-    double = np.dtype(np.float64)
-    runs = _blocks.slices(n, b * c * 8, least=2 * c)
-    if len(runs) == 1:
-        _, _, mean, z = _sums.centred(x, *weights, dtype=double)
-        return mean, Rows.triangular(z.swapaxes(0, 1))
-    sums = _sums.of_block(x, *weights, dtype=double)
-    lower, rest = _triangular.root(sums.scatter)
-    if rest.size:  # once more over the samples, about the mean
-        upper = np.zeros((len(rest), 0, c))
-        for run in runs:
-            z = x[rest, run].astype(double) - sums.mean[rest, None]
-            z *= np.sqrt(weights[0][rest, run])[..., None] if weights else 1
-            upper = _triangular.root_of_rows(np.concatenate([upper, z], axis=1)).swapaxes(1, 2)
-        lower[rest] = upper.swapaxes(1, 2)
-    return sums.mean, Rows(lower.swapaxes(1, 2), False, sums.scatter)
-
-
-def rows_of(z: Array, offset: Array, total: float, w: Array | None, room: Array | None = None) -> Rows:
-    r"""Return N - 1 rows K with the scatter of N samples ``(N, B, C)`` of this mean, in `room` if given.
-
-    With :math:`u = \sqrt{w / W}`, :math:`u^T \sqrt w (z - \bar z) = 0`. The Householder reflection that
-    takes u to the first axis leaves nothing in the first row, and in the others
-
-    .. math:: \sqrt{w_i} \left(z_i - \bar z - \frac{u_1}{1 + u_1} (z_1 - \bar z)\right) .
-    """
-    first = 1.0 if w is None else w[0]
-    u = np.sqrt(first / (total or 1.0))
-    shift = offset + u / (1 + u) * (z[0] - offset)
-    out = np.subtract(z[1:], shift, out=None if room is None else room.swapaxes(0, 1))
-    if w is not None:
-        out *= np.sqrt(w[1:, None, None])
-    return Rows(out.swapaxes(0, 1))
+        if self.rows and regularised:
+            return Thin.empty(**self.of_factor(), dtype=dtype)
+        n = self.array.shape[1] - (self.shift is not None) if self.rows else self.n_features
+        return Root.empty(len(self.array), n, self.n_features, dtype)

@@ -11,7 +11,8 @@ import numpy as np
 
 from mvgauss import _checks
 from mvgauss._checks import Array
-from mvgauss._scatter import Norms, Sample
+from mvgauss._sample import Sample
+from mvgauss._scatter import Norms
 
 ESTIMATED = ("oas", "ledoit_wolf")
 

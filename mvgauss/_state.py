@@ -39,11 +39,16 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     p, c = mean.shape
     n, w, v = _counts(values)
     resumable = _checks.flag("resumable", values["resumable"])
-    form = "rows" if in_rows(n, c) else "triangle"
-    factor = _factor.of_arrays(arrays)
+    form = ["rows"] if in_rows(n, c) else ["triangle"]
+    if form == ["rows"] and "samples" in arrays and w == v == n:
+        form = ["samples", "shift"]
+    scatter = Scatter.of_arrays(arrays, c) if resumable and set(form) <= set(arrays) else None
+    parts = scatter.of_factor() if scatter else {}
+    factor = _factor.of_arrays(arrays | parts)
     names = {"mean", *({"loo_distances", "loo_largest"} & set(arrays)), *(factor.arrays() if factor else ())}
+    names -= {"shift", *parts}  # which are in the scatter
     if resumable:
-        names |= {form, "third", "fourth"} if how.needs_fourth else {form}
+        names |= {*form, *(("third", "fourth") if how.needs_fourth else ())}
     if set(arrays) != names or not (resumable or factor):
         _checks.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     check_arrays(arrays, p, c, n if resumable else None, dtype)
@@ -71,7 +76,7 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         sum_weights=w,
         sum_squared_weights=v,
         resolution=_checks.number("resolution", values["resolution"], low=0),
-        scatter=Scatter(arrays[form], c) if resumable else None,
+        scatter=scatter,
         factor=factor,
         **rest,
         feature_names=_names.loaded(values.get("feature_names"), c),
@@ -91,11 +96,14 @@ def _counts(values: dict[str, Any]) -> tuple[int, float, float]:
 def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
     """Refuse arrays of other shapes or kinds, and values that cannot be."""
     second = {name: a.shape[1] for name, a in arrays.items() if a.ndim > 1}
-    rows, good, high = (second.get(name, 0) for name in ("rows", "loo_distances", "root"))
+    rows, good, high = (second.get(name, 0) for name in ("small", "loo_distances", "root"))
+    rows = rows if n is None else n - 1
     numbers = ("fourth", "scale", "ridge", "log_pdet", "shrinkage")
     expected = dict.fromkeys(numbers, ((p,), _DOUBLE)) | {
         "mean": ((p, c), _DOUBLE),
-        "rows": ((p, rows if n is None else n - 1, c), dtype if n is None else _DOUBLE),
+        "rows": ((p, rows, c), dtype if n is None else _DOUBLE),
+        "samples": ((p, rows + 1, c), np.dtype(np.float32)),
+        "shift": ((p, c), _DOUBLE),
         "triangle": ((p, c * (c + 1) // 2), _DOUBLE),
         "third": ((p, c), _DOUBLE),
         "root": ((p, min(high, c), c), dtype),

@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController
 from mvgauss import MultiVariateGaussian
 from mvgauss._factor import Factor
 from mvgauss._fitted import Fitted
-from mvgauss._scatter import Sample
+from mvgauss._sample import Sample
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")

@@ -6,7 +6,8 @@ from common import frozen
 
 from mvgauss import MultiVariateGaussian
 from mvgauss._factor import Root, Thin
-from mvgauss._scatter import Rows, Sample, in_rows
+from mvgauss._sample import Sample, shift_of
+from mvgauss._scatter import Rows, Scatter, in_rows
 
 P, C = 3, 12
 
@@ -58,8 +59,8 @@ def check_factor(factor, sigma, precision=1e-13):
     part = factor[slice(1, 2)]
     assert (part.squared_norms(z[1:2]) == factor.squared_norms(z)[1:2]).all()
     again = type(factor)(**{name: np.zeros_like(a) for name, a in factor.arrays().items()})
-    if isinstance(factor, Thin):
-        again.rows[...] = factor.rows
+    for name in {"rows", "shift"} & set(factor.arrays()):
+        getattr(again, name)[...] = getattr(factor, name)
     again[slice(0, 2)], again[slice(2, 3)] = factor[slice(0, 2)], factor[slice(2, 3)]
     assert (again.squared_norms(z) == factor.squared_norms(z)).all()
 
@@ -74,6 +75,25 @@ def test_a_factor_is_that_of_the_dense_covariance(n, ridge, deficient):
     made = factor(sample, scale, ridge)
     assert isinstance(made, Thin if ridge and in_rows(n, C) else Root)
     check_factor(made, sigma)
+
+
+@pytest.mark.parametrize("offset", [0, 3, 1000])
+@pytest.mark.parametrize("ridge", [0.01, 10.0])
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+def test_a_factor_of_samples_subtracts_their_mean(n, ridge, offset):
+    """From products, which lose as many digits as the mean exceeds the root of the ridge."""
+    x = (np.random.default_rng(n).normal(size=(P, n, C)) * np.linspace(0.5, 2, C) + offset).astype(np.float32)
+    kept, mean = Scatter.empty(P, n, C, single=True), x.mean(axis=1, dtype=float)
+    kept.array[...], kept.shift[...] = x, shift_of(x[:, 0], mean, 1 / np.sqrt(n))
+    scale, z = 1 / n, x - mean[:, None]
+    sigma = scale * z.swapaxes(1, 2) @ z + ridge * np.eye(C)
+    made = kept.empty_factor(True, np.dtype(float))
+    for b in (slice(0, 1), slice(1, P)):
+        made[b] = kept[b].factor(*np.broadcast_to([[scale], [ridge], [0]], (3, len(x[b]))), None, True)
+    assert made.dtype == float
+    assert made.n_rows == 2 * (n - 1)
+    check_factor(made, sigma, precision=1e-13 * (1 + offset))
+    np.testing.assert_array_equal(made.centred, kept[slice(None)].array)
 
 
 @pytest.mark.parametrize("ridge", [0.01, 1e-4])

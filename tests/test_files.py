@@ -526,15 +526,33 @@ ROWS = [
     replaced("ridge", lambda a: -a),
     replaced("ridge", lambda a: a.reshape(2, 3)),
 ]
+SAMPLES = [
+    replaced("resumable", False),
+    replaced("sum_weights", 8.5),
+    *(drop(name) for name in ("samples", "shift", "small", "scale", "ridge")),
+    *(replaced("samples", change) for change in (lambda a: a[:, 1:], lambda a: a[:3], lambda a: a[:, :, :3])),
+    replaced("samples", lambda a: a.astype(float)),
+    replaced("samples", lambda a: a * np.nan),
+    replaced("shift", lambda a: a[:3]),
+    replaced("shift", lambda a: a[:, :3]),
+    replaced("shift", lambda a: a.astype(np.float32)),
+    replaced("small", lambda a: a[:, 1:, 1:]),
+]
+KINDS = {"triangle": (4, float), "rows": (20, float), "samples": (20, np.float32)}
 
 
 @pytest.mark.parametrize(
-    ("c", "change"),
-    [*((4, change) for change in BOTH + TRIANGLE), *((20, change) for change in BOTH + ROWS)],
-    ids=lambda v: {4: "triangle", 20: "rows"}[v] if isinstance(v, int) else v.__name__,
+    ("kind", "change"),
+    [
+        *(("triangle", change) for change in BOTH + TRIANGLE),
+        *(("rows", change) for change in BOTH + ROWS),
+        *(("samples", change) for change in BOTH + SAMPLES),
+    ],
+    ids=lambda v: v if isinstance(v, str) else v.__name__,
 )
-def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, rng, c, change):
-    MultiVariateGaussian().fit(rng.standard_normal((9, c, 2, 3))).save(tmp_path / "m")
+def test_a_file_whose_parts_do_not_fit_is_refused(tmp_path, rng, kind, change):
+    c, dtype = KINDS[kind]
+    MultiVariateGaussian().fit(rng.standard_normal((9, c, 2, 3)).astype(dtype)).save(tmp_path / "m")
     rewritten(tmp_path / "m", change=lambda *_: None)
     MultiVariateGaussian.load(tmp_path / "m")
     rewritten(tmp_path / "m", change=change)

@@ -700,7 +700,7 @@ def test_an_interrupted_fit_leaves_the_model_as_it_was(train, test, monkeypatch)
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mvgauss._scatter.Sample.of", interrupted)
+    monkeypatch.setattr("mvgauss._sample.Sample.of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         model.fit(train + 1)
     np.testing.assert_array_equal(model.mahalanobis(test), want)

@@ -21,7 +21,8 @@ FLOORS = [
     {"_blocks", "_conformal", "_warnings", "_whitening"},
     {"_distance", "_factor", "_sums", "_walks"},
     {"_moments", "_scatter"},
-    {"_cov", "_shrinkage"},
+    {"_cov", "_sample"},
+    {"_shrinkage"},
     {"_fitted", "_leverage"},
     {"_fitting", "_html", "_limits", "_state"},
     {"_leave_one_out", "_params"},
@@ -33,7 +34,7 @@ FLOORS = [
 ROOMS = [room for floor in FLOORS for room in sorted(floor)]
 #: Maths rooms know nothing of pictures and files; most know nothing of threads and progress either.
 MATHS = ["_distributions", "_factor", "_leverage", "_shrinkage", "_triangular", "_whitening"]
-WALKED = ["_cov", "_distance", "_moments", "_scatter", "_sums"]
+WALKED = ["_cov", "_distance", "_moments", "_sample", "_scatter", "_sums"]
 #: Packages besides NumPy, SciPy and the standard library; the optional ones are imported when asked for.
 OUTSIDE = {"_blas": {"threadpoolctl"}, "_blocks": {"tqdm"}, "_params": {"sklearn"}}
 #: Optional parts, and what they import besides the rooms.
@@ -48,6 +49,7 @@ TESTED_WITH = {
     "_leverage": "leave_one_out",
     "_names": "sklearn_use",
     "_params": "sklearn",
+    "_sample": "scatter",
     "_saving": "files",
     "_state": "forged_files",
     "_sums": "moments",

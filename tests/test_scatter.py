@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from common import blocks_of, frozen
 
-from mvgauss._scatter import Rows, Sample, Scatter, in_rows, rows_of
+from mvgauss._sample import Sample, rows_of
+from mvgauss._scatter import Rows, Scatter, in_rows
 
 P, C = 3, 12
 COUNTS = [2, 3, 7, 8, 12, 13, 14, 40]  # rows up to 7 samples, triangles from 8 on
