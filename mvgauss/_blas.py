@@ -23,8 +23,11 @@ from threadpoolctl import ThreadpoolController
 #: releases the lock at each of its steps, and by default waits up to 5 ms each time to acquire it again.
 TURN = 2e-5
 
-#: A hold that took so many seconds more than its thread worked shares the interpreter with busy threads.
+#: Where a thread has waited for longer than so many seconds, others may be busy in the interpreter.
 SHARED = 1e-4
+
+#: Whether the system tells how long a thread has worked, in steps that are short enough.
+_WORK_IS_KNOWN = hasattr(time, "thread_time") and time.get_clock_info("thread_time").resolution < SHARED
 
 #: Seconds for which a fork waits for the blocks of other threads, which take some ms.
 PATIENCE = 1.0
@@ -161,26 +164,37 @@ def _blas_settings() -> list[_Setting]:
 def _held(settings: Iterable[_Setting | _UnderWay]) -> Iterator[None]:
     """Hold settings."""
     holder = _Holder()
-    begun = time.perf_counter() - time.thread_time()
     try:
         with _lock:
             for setting in settings:
                 setting.hold(holder)
         yield
-        waited = time.perf_counter() - time.thread_time() - begun
-        if waited > SHARED and _interval in settings and _interval.held_by_one:
-            # Who began to wait for the interpreter's lock while turns were short asks for it after a short
-            # turn, and the caller, once it has its answer and turns are long again, would get it back
-            # after a long one. As the lock changes hands, all begin to wait anew.
-            time.sleep(TURN)
     finally:
         for setting in settings:
             setting.release(ref(holder))
 
 
+def _waited() -> float:
+    """Return for how many seconds this thread has not worked, since some time."""
+    return time.perf_counter() - time.thread_time() if _WORK_IS_KNOWN else 0.0
+
+
+@contextmanager
+def _turns(settings: list[_Setting]) -> Iterator[None]:
+    """Hold settings, of which one is the switch interval."""
+    begun = _waited()
+    with _held(settings):
+        yield
+        if _interval.held_by_one and _waited() - begun > SHARED:
+            # Who began to wait for the interpreter's lock while turns were short asks for it after a short
+            # turn, and the caller, once it has its answer and turns are long again, would get it back
+            # after a long one. As the lock changes hands, all begin to wait anew.
+            time.sleep(TURN)
+
+
 def short_turns() -> AbstractContextManager[None]:
     """Hold the interpreter's switch interval to at most `TURN`, whichever other threads do the same."""
-    return _held([_interval])
+    return _turns([_interval])
 
 
 def one_thread() -> AbstractContextManager[None]:
@@ -188,7 +202,7 @@ def one_thread() -> AbstractContextManager[None]:
 
     Each thread that works enters it, as with some libraries a limit is that of a thread.
     """
-    return _held([_interval, *_blas_settings()])
+    return _turns([_interval, *_blas_settings()])
 
 
 def block() -> AbstractContextManager[None]:

@@ -14,15 +14,17 @@ from mvgauss import _blocks, _checks, _distributions, _shrinkage
 from mvgauss._checks import Array
 from mvgauss._distance import deviations
 from mvgauss._distributions import Distribution
-from mvgauss._factor import Factor, Thin, of_arrays
+from mvgauss._factor import Factor
 from mvgauss._locks import Lock
 from mvgauss._sample import Sample
 from mvgauss._scatter import Scatter
 from mvgauss._shrinkage import Regularisation
+from mvgauss._thin import Thin, of_arrays
 from mvgauss._walks import FREELY, OutOfRangeError, Walk, least_patches
 from mvgauss._warnings import warn_if_few
 
 T = TypeVar("T", Array, Factor)
+
 #: To read so many bytes takes one thread less time than two, one of which has to be started.
 _LITTLE = 8 * _blocks.BLOCK_BYTES
 
@@ -88,16 +90,15 @@ class Fitted:
         return found
 
     def with_arrays(self, arrays: dict[str, Array], grid: tuple[int, ...]) -> Self:
-        """Return the same model of other patches, whose arrays have the same names."""
-        scatter = Scatter.of_arrays(arrays, self.n_features) if self.scatter else None
+        """Return the same model of other patches: its moments or its Gaussians, of arrays of these names."""
         return replace(
             self,
             grid=grid,
             mean=arrays["mean"],
-            scatter=scatter,
+            scatter=Scatter.of_arrays(arrays, self.n_features) if self.scatter else None,
             third=arrays.get("third"),
             fourth=arrays.get("fourth"),
-            factor=of_arrays(arrays | (scatter.of_factor() if scatter else {})),
+            factor=of_arrays(arrays),
             loo_distances=arrays.get("loo_distances"),
         )
 

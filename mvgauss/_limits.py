@@ -9,8 +9,8 @@ from mvgauss._checks import Array
 from mvgauss._distance import deviations
 from mvgauss._distributions import Shape
 from mvgauss._embedding import Embedding
-from mvgauss._factor import Thin
 from mvgauss._fitted import Fitted
+from mvgauss._thin import Thin
 from mvgauss._walks import Walk
 
 _RATE = 0.05  #: of good images beyond it
@@ -79,7 +79,7 @@ def _count_in_rows(fitted: Fitted, x: Embedding, n_jobs: int | None) -> int:
     some = np.unique(((np.arange(_LOOK) + 0.5) * 0.618 % 1 * x.n_patches).astype(int))
     if fitted.scatter is not None and fitted.scatter.rows:
         rows = fitted.scatter[some].array
-    elif fitted.scatter is None and isinstance(fitted.factor, Thin):
+    elif isinstance(fitted.factor, Thin):
         rows = fitted.factor.rows[some]
     else:
         return 0

@@ -18,8 +18,9 @@ import numpy as np
 
 from mvgauss import _blocks, _triangular, _whitening
 from mvgauss._checks import Array
-from mvgauss._factor import Factor, Root, Thin
+from mvgauss._factor import Factor, Root
 from mvgauss._sums import self_product
+from mvgauss._thin import Thin
 
 
 def in_rows(n_samples: int, n_features: int) -> bool:

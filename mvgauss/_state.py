@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from mvgauss import _checks, _factor, _names, _triangular
+from mvgauss import _checks, _names, _triangular
 from mvgauss._checks import Array
 from mvgauss._fitted import Fitted
 from mvgauss._scatter import Scatter, in_rows
 from mvgauss._shrinkage import Regularisation
+from mvgauss._thin import of_arrays
 
 _DOUBLE = np.dtype(np.float64)
 _POSITIVE = {"rank", "shrinkage", "fourth", "scale", "ridge", "loo_distances", "loo_largest"}
@@ -39,14 +40,16 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     p, c = mean.shape
     n, w, v = _counts(values)
     resumable = _checks.flag("resumable", values["resumable"])
+    if resumable and not n:
+        _checks.raise_error("n_samples", "at least one", "0")
     form = ["rows"] if in_rows(n, c) else ["triangle"]
     if form == ["rows"] and "samples" in arrays and w == v == n:
         form = ["samples", "shift"]
     scatter = Scatter.of_arrays(arrays, c) if resumable and set(form) <= set(arrays) else None
     parts = scatter.of_factor() if scatter else {}
-    factor = _factor.of_arrays(arrays | parts)
+    factor = of_arrays(arrays, parts)
     names = {"mean", *({"loo_distances", "loo_largest"} & set(arrays)), *(factor.arrays() if factor else ())}
-    names -= {"shift", *parts}  # which are in the scatter
+    names -= set(parts)
     if resumable:
         names |= {*form, *(("third", "fourth") if how.needs_fourth else ())}
     if set(arrays) != names or not (resumable or factor):

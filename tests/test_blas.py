@@ -68,6 +68,27 @@ def test_short_turns_leave_blas_its_threads():
         assert sys.getswitchinterval() <= 1e-4
 
 
+def test_who_has_waited_passes_the_interpreter_on_before_turns_are_long_again(monkeypatch):
+    naps, sleep, before = [], time.sleep, sys.getswitchinterval()
+    monkeypatch.setattr(
+        time, "sleep", lambda seconds: naps.append((seconds, sys.getswitchinterval() < before))
+    )
+    with _blas.one_thread():
+        with _blas.short_turns(), _blas.block():
+            sleep(0.01)
+        assert not naps
+    assert naps == [(_blas.TURN, True)]
+
+
+def test_where_the_work_of_a_thread_is_not_told_all_goes_on():
+    """As in a browser."""
+    code = (
+        "import time; del time.thread_time; import mvgauss, numpy as np; print(mvgauss.cov(np.eye(2))[0, 0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=SECONDS)
+    assert done.stdout == "0.5\n", done.stderr
+
+
 def test_turns_are_short_from_the_beginning_of_a_call_to_its_end():
     """Between the walks of its blocks a call lets go of the interpreter too."""
     seen = []

@@ -418,6 +418,8 @@ def rewritten(path, change_header=None, change=None):
         header.update(change_header)
     if change is not None:
         change(arrays, header)
+        if "members" in header:
+            header["members"] = sorted(arrays)
     with open(path, "wb") as file:
         np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
 
@@ -478,6 +480,24 @@ def replaced(name, value):
     return change
 
 
+def with_a_shift(arrays, header):
+    """Rows are less their shift already."""
+    arrays["shift"] = arrays["mean"]
+
+
+def with_a_shift_and_no_moments(arrays, header):
+    arrays["shift"] = arrays["mean"]
+    arrays["rows"] = arrays.pop("rows").astype(header["dtype"])
+    header["resumable"] = False
+
+
+def without_samples(arrays, header):
+    for name in set(arrays) - {"mean", "samples", "shift"}:
+        del arrays[name]
+    arrays["samples"] = arrays["samples"][:, :0]
+    header.update(n_samples=0, sum_weights=0, sum_squared_weights=0)
+
+
 BOTH = [
     *(
         drop(name)
@@ -514,6 +534,8 @@ TRIANGLE = [
     replaced("triangle", lambda a: a[:3]),
 ]
 ROWS = [
+    with_a_shift,
+    with_a_shift_and_no_moments,
     *(drop(name) for name in ("rows", "small", "scale", "ridge")),
     replaced("rows", lambda a: a[:, :3]),
     replaced("rows", lambda a: a[:, :, :3]),
@@ -528,6 +550,7 @@ ROWS = [
 ]
 SAMPLES = [
     replaced("resumable", False),
+    without_samples,
     replaced("sum_weights", 8.5),
     *(drop(name) for name in ("samples", "shift", "small", "scale", "ridge")),
     *(replaced("samples", change) for change in (lambda a: a[:, 1:], lambda a: a[:3], lambda a: a[:, :, :3])),

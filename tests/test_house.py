@@ -20,8 +20,9 @@ FLOORS = [
     {"_blas", "_distributions", "_embedding", "_files", "_locks", "_maps", "_names", "_triangular"},
     {"_blocks", "_conformal", "_warnings", "_whitening"},
     {"_distance", "_factor", "_sums", "_walks"},
-    {"_moments", "_scatter"},
-    {"_cov", "_sample"},
+    {"_moments", "_thin"},
+    {"_cov", "_scatter"},
+    {"_sample"},
     {"_shrinkage"},
     {"_fitted", "_leverage"},
     {"_fitting", "_html", "_limits", "_state"},
@@ -33,7 +34,7 @@ FLOORS = [
 ]
 ROOMS = [room for floor in FLOORS for room in sorted(floor)]
 #: Maths rooms know nothing of pictures and files; most know nothing of threads and progress either.
-MATHS = ["_distributions", "_factor", "_leverage", "_shrinkage", "_triangular", "_whitening"]
+MATHS = ["_distributions", "_factor", "_leverage", "_shrinkage", "_thin", "_triangular", "_whitening"]
 WALKED = ["_cov", "_distance", "_moments", "_sample", "_scatter", "_sums"]
 #: Packages besides NumPy, SciPy and the standard library; the optional ones are imported when asked for.
 OUTSIDE = {"_blas": {"threadpoolctl"}, "_blocks": {"tqdm"}, "_params": {"sklearn"}}
@@ -53,6 +54,7 @@ TESTED_WITH = {
     "_saving": "files",
     "_state": "forged_files",
     "_sums": "moments",
+    "_thin": "factor",
     "_training": "streaming",
     "_walks": "blocks",
     "_warnings": "decisions",

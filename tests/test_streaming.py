@@ -467,6 +467,17 @@ def test_samples_in_single_precision_give_what_they_give_in_double(rng, offset, 
     )
 
 
+@pytest.mark.parametrize("ridge", [0.01, 1e-6])
+@pytest.mark.parametrize("constant", [3.0, 1e5, 1e15])
+def test_constant_features_cost_samples_in_single_precision_no_digit(rng, constant, ridge):
+    few = rng.standard_normal((9, 30, 3)).astype(np.float32)
+    few[:, 3], few[5:, :, 1] = constant, few[5, :, 1]
+    one = MultiVariateGaussian(dtype=float, reg_covar=ridge).fit(few)
+    other = MultiVariateGaussian(reg_covar=ridge).fit(few.astype(float))
+    for x in (few, rng.standard_normal((5, 30, 3)).astype(np.float32)):
+        np.testing.assert_allclose(one.mahalanobis(x), other.mahalanobis(x), rtol=64 * EPS)
+
+
 @pytest.mark.parametrize("more", ["weights", "double precision", "integers"])
 def test_samples_that_are_not_alike_are_kept_as_rows(rng, more):
     x, y = frozen(rng.standard_normal((4, 20, 3)), np.float32), frozen(rng.integers(-9, 9, (3, 20, 3)) * 1.0)

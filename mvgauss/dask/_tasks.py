@@ -18,7 +18,7 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 from dask.sizeof import sizeof
 
-from mvgauss import _blas, _checks, _factor, _fitting, _state
+from mvgauss import _blas, _checks, _fitting, _state, _thin
 from mvgauss._checks import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
@@ -249,7 +249,7 @@ def of_mapping(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> t
     """Return the same of the arrays of `parameters`, and the dtype of the scores."""
     n, chunks = len(seen.grid), tuple(x.chunks[i] for i in seen.grid_axes)
     found = {name: da.asarray(a) for name, a in given.items()}
-    factor = _factor.of_arrays({name: a._meta for name, a in found.items()})
+    factor = _thin.of_arrays({name: a._meta for name, a in found.items()})
     shapes = {name: a.shape for name, a in found.items()}
     mean = (*seen.grid, seen.n_features)
     if factor is None or shapes.get("mean") != mean or any(s[:n] != seen.grid for s in shapes.values()):
@@ -269,7 +269,7 @@ def of_arrays(names: list[str], blocks: list[Array]) -> Fitted:
     *grid, c = given["mean"].shape
     p = math.prod(grid)
     arrays = {name: a.reshape(p, *a.shape[len(grid) :]) for name, a in given.items()}
-    factor = _factor.of_arrays(arrays)
+    factor = _thin.of_arrays(arrays)
     assert factor is not None
     _state.check_arrays(arrays, p, c, None, factor.dtype)
     return Fitted(tuple(grid), factor.dtype, arrays["mean"], factor=factor)
