@@ -79,9 +79,10 @@ class MultiVariateGaussian(Training, Decisions, Saving):
 
     The model stores for each patch its mean, its scatter (both merge, so they stand for any number of
     samples) and a factor. With few samples for the number of features, the scatter is stored as N - 1
-    rows, and distances are computed from these and a small matrix, without any C x C matrix. With more
-    samples it is a triangle, and the factor is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance
-    is :math:`\lVert W (x - \mu) \rVert`. Both forms give the same results.
+    rows, or as the samples themselves if they are in single precision, and distances are computed from
+    these and a small matrix, without any C x C matrix. With more samples it is a triangle, and the factor
+    is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance is
+    :math:`\lVert W (x - \mu) \rVert`. Both forms give the same results.
 
     With a ridge or shrinkage no direction is dropped: the rank is C. Otherwise a variance counts as zero
     if it is at most C times the machine epsilon of the largest, or if rounding to the dtype of the
