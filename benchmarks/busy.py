@@ -83,7 +83,7 @@ def works(quick: bool) -> list[Work]:
             fit(shape, count, jobs),
             score(32, shape, count, jobs),
             score(1, shape, count, jobs),
-            score(1, small, count, jobs),
+            score(1, small, count, jobs, "-small"),
         )
     ]
 
@@ -140,7 +140,9 @@ def fit(shape: tuple[int, int, int, int], count: int, jobs: int | None) -> Work:
     )
 
 
-def score(images: int, shape: tuple[int, int, int, int], count: int, jobs: int | None) -> Work:
+def score(
+    images: int, shape: tuple[int, int, int, int], count: int, jobs: int | None, suffix: str = ""
+) -> Work:
     """Score images with a model that is fitted; one image of 14 x 14 patches at most 20 ms."""
     n, c, h, w = shape
     ours = Ours(
@@ -150,7 +152,7 @@ def score(images: int, shape: tuple[int, int, int, int], count: int, jobs: int |
         floors={ALONE: 1 / SLOWER[count]} if images > 1 else {},
     )
     return Work(
-        f"busy-{count}-score-{images}-{h}x{w}" + "-1job" * bool(jobs),
+        f"busy-{count}-score-{images}{suffix}" + "-1job" * bool(jobs),
         lambda: fitted(images, shape),
         (beside(count, ours),),
         peers_of(ours, count),

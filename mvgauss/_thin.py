@@ -95,7 +95,8 @@ class Thin(Factor):
         k = self.rows.astype(np.float64, copy=self.shift is not None)
         if self.shift is not None:
             k[:, 0] = self.shift
-            spread = np.abs(k[:, 1 : 1 + _LOOK] - k[:, :1]).max(axis=1, initial=0)
+            some = self.rows[:, :_LOOK]
+            spread = some.max(axis=1).astype(np.float64) - some.min(axis=1)
             far = np.flatnonzero((_PART * np.abs(self.shift) > spread).any(axis=1))
             k[far, 1:] -= k[far, :1]
             k[far, 0] = 0
