@@ -178,7 +178,7 @@ def test_a_fault_at_any_step_of_a_call_leaves_the_model_as_it_was(name, error, s
     before, others = bits(fresh), {k: bits(m) for k, m in OTHERS.items()}
     call(fresh, x)
     after = bits(fresh)
-    model, late, wrong = MultiVariateGaussian(**options, n_jobs=1).partial_fit(x), 0, []
+    model, late, wrong = MultiVariateGaussian(**options, n_jobs=1).partial_fit(x), set(), []
     start = model._fitted
 
     def again():
@@ -189,11 +189,12 @@ def test_a_fault_at_any_step_of_a_call_leaves_the_model_as_it_was(name, error, s
     for _, where, done in every_step(again, error):
         found = bits(model)
         if not done and found == after != before:
-            late += not where.startswith("_blas.py")  # the store was made: what is left to do is to return
+            late.add(where)  # the store was made: what is left to do is to return
         elif found != (after if done else before):
             wrong.append(where)
     assert not wrong, f"a fault in front of these lines leaves something else: {wrong}"
-    assert late <= 1
+    # the same line may be met twice: a thread that had to wait takes a line more
+    assert len({where for where in late if not where.startswith("_blas.py")}) <= 1
     assert {k: bits(m) for k, m in OTHERS.items()} == others
     # and nothing waits for ever, nothing is half made
     again()
@@ -228,13 +229,14 @@ def test_a_fault_at_any_step_leaves_the_engine_as_it_was(name, small_parts):
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_first_fit_that_fails_leaves_an_unfitted_model(x, error):
     for method in ("fit", "partial_fit"):
-        model, late = MultiVariateGaussian(n_jobs=1), 0
+        model, late = MultiVariateGaussian(n_jobs=1), set()
         call = functools.partial(getattr(model, method), x)
         for _, where, done in every_step(call, error):
-            late += not done and model.__sklearn_is_fitted__() and not where.startswith("_blas.py")
+            if not done and model.__sklearn_is_fitted__() and not where.startswith("_blas.py"):
+                late.add(where)
             assert model.__sklearn_is_fitted__() or not done
             model._fitted = None
-        assert late <= 1
+        assert len(late) <= 1
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
