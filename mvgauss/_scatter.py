@@ -20,7 +20,7 @@ from mvgauss import _blocks, _triangular, _whitening
 from mvgauss._checks import Array
 from mvgauss._factor import Factor, Root
 from mvgauss._sums import self_product
-from mvgauss._thin import Thin
+from mvgauss._thin import Thin, rows_of_samples
 
 
 def in_rows(n_samples: int, n_features: int) -> bool:
@@ -113,8 +113,8 @@ class Rows:
 class Scatter:
     """The scatters of P patches: rows ``(P, N-1, C)``, or packed triangular ones ``(P, C(C+1)/2)``.
 
-    Instead of rows, samples in single precision ``(P, N, C)`` with the `shift` ``(P, C)`` of `rows_of`: the
-    rows are the samples but the first, less the shift.
+    Instead of rows, samples in single precision ``(P, N, C)`` may be kept, with the `shift` ``(P, C)`` of
+    `shift_of`; see `rows_of_samples`.
     """
 
     def __init__(self, array: Array, n_features: int, shift: Array | None = None) -> None:
@@ -162,9 +162,7 @@ class Scatter:
     def __getitem__(self, where: Any) -> Rows:
         """Return a block."""
         if self.shift is not None:
-            k = self.array[where][:, 1:].astype(np.float64)
-            k -= self.shift[where][:, None]
-            return Rows(k)
+            return Rows(rows_of_samples(self.array[where], self.shift[where]))
         if self.rows:
             return Rows(self.array[where])
         return Rows(_triangular.unpack(self.array[where], self.n_features).swapaxes(1, 2), few=False)

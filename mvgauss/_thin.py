@@ -39,7 +39,7 @@ class Thin(Factor):
     small: Array  #: (P, n, n)
     scale: Array  #: (P,)
     ridge: Array  #: (P,)
-    shift: Array | None = None  #: (P, C), what the rows are the samples but the first less of
+    shift: Array | None = None  #: (P, C), if `rows` are samples; see `rows_of_samples`
 
     @classmethod
     def empty(cls, rows: Array, dtype: np.dtype[Any], shift: Array | None = None) -> Self:
@@ -82,8 +82,9 @@ class Thin(Factor):
     @property
     def centred(self) -> Array:
         """K in double precision."""
-        k = self.rows.astype(np.float64, copy=False)
-        return k if self.shift is None else k[:, 1:] - self.shift[:, None]
+        if self.shift is None:
+            return self.rows.astype(np.float64, copy=False)
+        return rows_of_samples(self.rows, self.shift)
 
     @property
     def _shifted(self) -> Array:
@@ -168,6 +169,13 @@ class Thin(Factor):
             shortest = np.min(length, axis=1, initial=np.inf, where=length > 0)
             largest = np.maximum(self.ridge, 1 / shortest**2)
             return np.where(self.rank == self.rows.shape[2], largest / self.ridge, np.inf)
+
+
+def rows_of_samples(samples: Array, shift: Array) -> Array:
+    """Return the rows ``(B, N-1, C)`` of samples ``(B, N, C)``: all but the first, less a shift ``(B, C)``."""
+    k = samples[:, 1:].astype(np.float64)
+    k -= shift[:, None]
+    return k
 
 
 def of_arrays(arrays: Mapping[str, Array], parts: Mapping[str, Array] | None = None) -> Factor | None:
