@@ -172,7 +172,7 @@ class Thin(Factor):
 
 
 def rows_of_samples(samples: Array, shift: Array) -> Array:
-    """Return the rows ``(B, N-1, C)`` of samples ``(B, N, C)``: all but the first, less a shift ``(B, C)``."""
+    """Return the rows ``(B, N-1, C)`` of samples ``(B, N, C)``: those but the first, less a shift."""
     k = samples[:, 1:].astype(np.float64)
     k -= shift[:, None]
     return k

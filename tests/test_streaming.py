@@ -478,6 +478,17 @@ def test_constant_features_cost_samples_in_single_precision_no_digit(rng, consta
         np.testing.assert_allclose(one.mahalanobis(x), other.mahalanobis(x), rtol=64 * EPS)
 
 
+@pytest.mark.parametrize(("offset", "tolerance"), [(3, 64 * EPS), (1000, 1e-8)])
+def test_samples_in_single_precision_may_lie_far_from_zero_and_beside_a_tiny_ridge(rng, offset, tolerance):
+    """Of repeated samples, products lose all that the offset exceeds the root of the ridge by."""
+    few, new = ((rng.standard_normal((n, 30, 3)) + offset).astype(np.float32) for n in (9, 5))
+    few[4:] = few[0]
+    one = MultiVariateGaussian(dtype=float, reg_covar=1e-10).fit(few)
+    other = MultiVariateGaussian(reg_covar=1e-10).fit(few.astype(float))
+    for x in (few, new):
+        np.testing.assert_allclose(one.mahalanobis(x), other.mahalanobis(x), rtol=tolerance)
+
+
 @pytest.mark.parametrize("more", ["weights", "double precision", "integers"])
 def test_samples_that_are_not_alike_are_kept_as_rows(rng, more):
     x, y = frozen(rng.standard_normal((4, 20, 3)), np.float32), frozen(rng.integers(-9, 9, (3, 20, 3)) * 1.0)
