@@ -21,8 +21,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from mvgauss import _blas, _checks
-from mvgauss._checks import Array
+from mvgauss import _blas, _arguments
+from mvgauss._arguments import Array
 
 P = TypeVar("P")
 
@@ -57,9 +57,9 @@ def cpu_count(n_jobs: int | None) -> int:
     """
     if n_jobs is None:
         return min(_cpus(), _blas.threads() or sys.maxsize)
-    n_jobs = _checks.integer("n_jobs", n_jobs)
+    n_jobs = _arguments.integer("n_jobs", n_jobs)
     if n_jobs == 0:
-        _checks.raise_error("n_jobs", "None, a positive count, or -1 for all CPUs", "0")
+        _arguments.raise_error("n_jobs", "None, a positive count, or -1 for all CPUs", "0")
     return n_jobs if n_jobs > 0 else max(1, _cpus() + 1 + n_jobs)
 
 
@@ -199,19 +199,19 @@ def walk_stack(
     def named(part: slice) -> None:
         try:
             task(part)
-        except _checks.BadItem as error:
+        except _arguments.BadItem as error:
             raise _first_bad(task, part, error).at(part.start, stack) from None
 
     parts = slices(math.prod(stack), item_bytes, least=least, shares=SHARES)
     walk(named, parts, n_jobs=n_jobs, progress=progress)
 
 
-def _first_bad(task: Callable[[slice], object], part: slice, error: _checks.BadItem) -> _checks.BadItem:
+def _first_bad(task: Callable[[slice], object], part: slice, error: _arguments.BadItem) -> _arguments.BadItem:
     """Return the error of the first bad item of a part: one before it may be bad for another reason."""
     while error.item:
         try:
             task(slice(part.start, part.start + error.item))
-        except _checks.BadItem as earlier:
+        except _arguments.BadItem as earlier:
             error = earlier
         else:
             break

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks, _distributions
-from mvgauss._checks import Array
+from mvgauss import _arguments, _distributions
+from mvgauss._arguments import Array
 
 
 def conformal_threshold(scores: ArrayLike, false_positive_rate: float = 0.01) -> float:
@@ -96,25 +96,25 @@ def conformal_p_value(scores: ArrayLike, good_scores: ArrayLike) -> Array:
     >>> conformal_p_value([0.5, 4.0, 9.0], [3.0, 1.0, 4.0, 1.5])
     array([1. , 0.4, 0.2])
     """
-    s = _checks.array("scores", scores)
-    _checks.finite("scores", np.atleast_1d(s))
+    s = _arguments.array("scores", scores)
+    _arguments.finite("scores", np.atleast_1d(s))
     sorted_good = np.sort(_of_good("good_scores", good_scores))
     return np.asarray(_distributions.rank_among(s.reshape(1, -1), sorted_good[None]).reshape(s.shape))
 
 
 def _of_good(name: str, value: ArrayLike) -> Array:
     """Return one score for each of some good images."""
-    scores = _checks.array(name, value)
+    scores = _arguments.array(name, value)
     if scores.ndim != 1 or not scores.size:
-        _checks.raise_error(name, "one score for each of n > 0 images, shape (n,)", f"shape {scores.shape}")
-    _checks.finite(name, scores)
+        _arguments.raise_error(name, "one score for each of n > 0 images, shape (n,)", f"shape {scores.shape}")
+    _arguments.finite(name, scores)
     return scores
 
 
 def checked_rate(value: object) -> float:
     """Return a rate of false alarms."""
-    result = _checks.number("false_positive_rate", value, low=0, above=True)
+    result = _arguments.number("false_positive_rate", value, low=0, above=True)
     if result >= 1:
         wanted, hint = "a number between 0 and 1", "5 % is 0.05"
-        _checks.raise_error("false_positive_rate", wanted, f"{result:g}", hint=hint)
+        _arguments.raise_error("false_positive_rate", wanted, f"{result:g}", hint=hint)
     return result

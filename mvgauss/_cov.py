@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _blocks, _checks, _moments, _sums
-from mvgauss._checks import Array
+from mvgauss import _blocks, _arguments, _moments, _sums
+from mvgauss._arguments import Array
 
 
 def cov(
@@ -97,12 +97,12 @@ def cov(
            [175., 275.]])
     """
     ddof = _moments.delta_degrees(bias, ddof)
-    given = _checks.array("observations", observations, complex_ok=True)
+    given = _arguments.array("observations", observations, complex_ok=True)
     x, weights, result = _moments.checked(given, rowvar, aweights, fweights, dtype)
     *stack, n, c = x.shape
     out = np.empty((*stack, c, c), result)
     if weights and aweights is not None:  # which are relative: a power of four keeps their squares in range
-        a = _checks.array("aweights", aweights)
+        a = _arguments.array("aweights", aweights)
         exponent = -2 * (np.frexp(weights[0].max(axis=-1, keepdims=True))[1] // 2)
         w = np.ldexp(weights[0], exponent)
         weights = [w, w * np.ldexp(a, exponent)]

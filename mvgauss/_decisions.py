@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks, _distributions, _limits
-from mvgauss._checks import Array
+from mvgauss import _arguments, _distributions, _limits
+from mvgauss._arguments import Array
 from mvgauss._conformal import checked_rate, conformal_p_value
 from mvgauss._params import not_fitted
 from mvgauss._scoring import Scoring
@@ -101,14 +101,14 @@ class Decisions(Scoring):
         """
         rate = checked_rate(false_positive_rate)
         if source not in ("held-out", "training"):
-            _checks.raise_error("source", "'held-out' or 'training'", _checks.briefly(source))
+            _arguments.raise_error("source", "'held-out' or 'training'", _arguments.briefly(source))
         with self._training():
             self._require_fit()
             if source == "training":
                 d = self.leave_one_out(embedding, sample_weight)
             else:
                 if sample_weight is not None:
-                    _checks.raise_error("sample_weight", "None for held-out images", "weights")
+                    _arguments.raise_error("sample_weight", "None for held-out images", "weights")
                 fitted = self._model()
                 _limits.raise_if_fitted(fitted, self._embedding(embedding, fitted), self.n_jobs)
                 d = self.mahalanobis(embedding)
@@ -130,7 +130,7 @@ class Decisions(Scoring):
 
     @threshold_.setter
     def threshold_(self, value: float) -> None:
-        limit = _checks.number("threshold_", value, low=0)
+        limit = _arguments.number("threshold_", value, low=0)
         with self._training():
             self._require_fit()
             self._fitted = replace(self._model(), limit=limit)
@@ -181,7 +181,7 @@ class Decisions(Scoring):
                 "no limit was set, so the default is used, which about 5 % of good images exceed if "
                 "embeddings are Gaussian; set one with threshold(good_images, false_positive_rate)",
                 DefaultThresholdWarning,
-                stacklevel=_checks.outside(),
+                stacklevel=_arguments.outside(),
             )
         limit, d = self.threshold_, _largest(self.mahalanobis(embedding)).astype(np.float64)
         with np.errstate(over="ignore"):  # of a limit that nothing reaches

@@ -7,8 +7,8 @@ from typing import Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _blocks, _checks, _whitening
-from mvgauss._checks import Array
+from mvgauss import _blocks, _arguments, _whitening
+from mvgauss._arguments import Array
 
 
 @overload
@@ -81,12 +81,12 @@ def pinv(
             [0.25, 0.25]]]), array([2, 1]))
     """
     s = _square("covariance", covariance)
-    return_rank = _checks.flag("return_rank", return_rank)
+    return_rank = _arguments.flag("return_rank", return_rank)
     stack, c = s.shape[:-2], s.shape[-1]
-    eps = _checks.precision(s.dtype)
+    eps = _arguments.precision(s.dtype)
     single = float(np.finfo(np.float32).eps)
     tolerance = np.asarray(c * min(eps, single)) if rtol is None else _tolerance(rtol, stack)
-    inverse = np.empty(s.shape, _checks.stored(s.dtype))
+    inverse = np.empty(s.shape, _arguments.stored(s.dtype))
     rank = np.empty(stack, np.intp)
     blocks, limits = _blocks.flat(s, 2, stack), _blocks.flat(tolerance, 0, stack)
     out, ranks = _blocks.flat_output(inverse, len(stack)), _blocks.flat_output(rank, len(stack))
@@ -147,29 +147,29 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
     >>> mahalanobis([3.0, 4.0], [0.0, 0.0], np.diag([4.0, 1.0]), squared=True)
     array(52.)
     """
-    given = _checks.array("x", x)
-    mu = _checks.array("mean", mean)
+    given = _arguments.array("x", x)
+    mu = _arguments.array("mean", mean)
     p = _square("inv_covariance", inv_covariance)
-    squared = _checks.flag("squared", squared)
+    squared = _arguments.flag("squared", squared)
     c = p.shape[-1]
     if given.ndim == 0 or given.shape[-1] != c:
-        _checks.raise_error("x", f"shape (..., N, {c}) as inv_covariance is {p.shape}", given.shape)
+        _arguments.raise_error("x", f"shape (..., N, {c}) as inv_covariance is {p.shape}", given.shape)
     if mu.ndim == 0 or mu.shape[-1] != c:
-        _checks.raise_error("mean", f"shape (..., {c}) as inv_covariance is {p.shape}", mu.shape)
+        _arguments.raise_error("mean", f"shape (..., {c}) as inv_covariance is {p.shape}", mu.shape)
     many = given if given.ndim > 1 else given[None]
     shapes = many.shape[:-2], mu.shape[:-1], p.shape[:-2]
     try:
         stack = np.broadcast_shapes(*shapes)
     except ValueError:
-        _checks.raise_error(
+        _arguments.raise_error(
             "x, mean, inv_covariance",
             "stack axes that broadcast, samples of x in its last axis but one",
             f"stacks {shapes[0]}, {shapes[1]} and {shapes[2]}",
             hint="for x of shape (M, P, C) and P Gaussians, x.swapaxes(0, 1) has the stack in front",
         )
-    _checks.finite("x", given)
-    _checks.finite("mean", mu)
-    eps = _checks.precision(p.dtype)
+    _arguments.finite("x", given)
+    _arguments.finite("mean", mu)
+    eps = _arguments.precision(p.dtype)
     root = np.empty(p.shape, np.float64)
     inverses, roots = _blocks.flat(p, 2, p.shape[:-2]), _blocks.flat_output(root, p.ndim - 2)
 
@@ -179,7 +179,7 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
 
     _blocks.walk_stack(factor, p.shape[:-2], item_bytes=4 * c * c * 8)
     n = many.shape[-2]
-    result = np.empty((*stack, n), _checks.stored(np.result_type(given, mu, p)))
+    result = np.empty((*stack, n), _arguments.stored(np.result_type(given, mu, p)))
     blocks = _blocks.flat(many, 2, stack), _blocks.flat(mu, 1, stack), _blocks.flat(root, 2, stack)
     out = _blocks.flat_output(result, len(stack))
 
@@ -203,17 +203,17 @@ def deviations(x: Array, mean: Array) -> Array:
 
 
 def _square(name: str, value: ArrayLike) -> Array:
-    s = _checks.array(name, value)
+    s = _arguments.array(name, value)
     if s.ndim < 2 or s.shape[-1] != s.shape[-2]:
-        _checks.raise_error(name, "square matrices, shape (..., C, C)", f"shape {s.shape}")
+        _arguments.raise_error(name, "square matrices, shape (..., C, C)", f"shape {s.shape}")
     return s
 
 
 def _tolerance(rtol: ArrayLike, stack: tuple[int, ...]) -> Array:
     """Return relative cut-offs that broadcast to the stack."""
-    result = _checks.array("rtol", rtol)
-    _checks.finite("rtol", result)
+    result = _arguments.array("rtol", rtol)
+    _arguments.finite("rtol", result)
     if (result < 0).any():
-        _checks.raise_error("rtol", "numbers >= 0", f"{result.min()}")
-    _checks.fits_stack("rtol", result.shape, stack)
+        _arguments.raise_error("rtol", "numbers >= 0", f"{result.min()}")
+    _arguments.fits_stack("rtol", result.shape, stack)
     return result

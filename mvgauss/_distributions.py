@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import special
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 
 Distribution = Literal["hotelling", "leave-one-out", "chi2"]
 
@@ -165,7 +165,7 @@ def conformal_limit(scores: Array, rate: float) -> float:
     # (n + 1) rate is rounded first: 0.05 * 20 is a little more than 1
     k = n + 1 - math.floor(round((n + 1) * rate, 9))
     if k > n:
-        _checks.raise_error(
+        _arguments.raise_error(
             "false_positive_rate",
             f"at least 1 / (n + 1) = {1 / (n + 1):.4g} with n = {n} images",
             f"{rate:g}",

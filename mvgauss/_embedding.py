@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 
 #: About how many bytes of an array that can only be indexed are read at once, unless told otherwise.
 READ_BYTES = 128 << 20
@@ -27,23 +27,23 @@ class Embedding:
     def __init__(self, value: Any, feature_axis: object, read_bytes: int = READ_BYTES) -> None:
         self.read_bytes = read_bytes
         self.lazy = _indexable(value)
-        self.value = value if self.lazy else _checks.array("embedding", value)
+        self.value = value if self.lazy else _arguments.array("embedding", value)
         self.shape = tuple(int(n) for n in self.value.shape)
         self.dtype = np.dtype(self.value.dtype)
-        _checks.real("embedding", self.dtype)
+        _arguments.real("embedding", self.dtype)
         if self.dtype.kind not in "biuf":
-            _checks.raise_error("embedding", "an array of real numbers", f"dtype {self.dtype}", TypeError)
-        ndim, axis = len(self.shape), _checks.integer("feature_axis", feature_axis)
+            _arguments.raise_error("embedding", "an array of real numbers", f"dtype {self.dtype}", TypeError)
+        ndim, axis = len(self.shape), _arguments.integer("feature_axis", feature_axis)
         if ndim < 2 or 0 in self.shape:
             wanted, got = f"a non-empty array (N, C, *grid), features C on axis {axis}", f"shape {self.shape}"
             if 0 in self.shape:
                 empty = "sample(s)" if self.shape[0] == 0 else "feature(s)"
                 got = f"0 {empty} (shape={self.shape}) while a minimum of 1 is required."
             hint = "" if ndim > 1 else "Reshape your data, see numpy.reshape"
-            _checks.raise_error("embedding", wanted, got, hint=hint)
+            _arguments.raise_error("embedding", wanted, got, hint=hint)
         if not -ndim <= axis < ndim or axis % ndim == 0:
             wanted = f"an axis of the embedding {self.shape} other than the first"
-            _checks.raise_error("feature_axis", wanted, axis)
+            _arguments.raise_error("feature_axis", wanted, axis)
         self.axis = axis % ndim
         self.n_samples, self.n_features = self.shape[0], self.shape[self.axis]
         self.grid_axes = tuple(i for i in range(1, ndim) if i != self.axis)
@@ -71,7 +71,7 @@ class Embedding:
                 elif moved:
                     hint = f"are the features on axis {other}? then set feature_axis={other}"
                 place = f"in shape {self.shape} with features on axis {self.axis}"
-                _checks.raise_error("embedding", what, f"{got} {place}", hint=hint)
+                _arguments.raise_error("embedding", what, f"{got} {place}", hint=hint)
 
     @property
     def pictures(self) -> bool:
@@ -86,11 +86,11 @@ class Embedding:
         for part in self._runs(merged):
             n, value = part.stop - part.start, self.value[part]
             if isinstance(value, np.ndarray) and value.dtype.kind == "O":
-                _checks.raise_error("embedding", "an array of real numbers", "dtype object", TypeError)
-            array = _checks.array("embedding", value)
+                _arguments.raise_error("embedding", "an array of real numbers", "dtype object", TypeError)
+            array = _arguments.array("embedding", value)
             if array.shape != (n, *self.shape[1:]):
                 wanted = f"{n} samples of shape {self.shape[1:]} from [{part.start}:{part.stop}]"
-                _checks.raise_error("embedding", wanted, f"shape {array.shape}")
+                _arguments.raise_error("embedding", wanted, f"shape {array.shape}")
             yield part, self.stack(array)
 
     def whole(self) -> Array:
@@ -115,12 +115,12 @@ class Embedding:
         """Refuse the part that a walk found out of range, naming its first NaN or infinity."""
         self.raise_if_not_finite(part, stack)
         what, got = ("differences", "smaller ones") if small else ("numbers", "larger ones")
-        _checks.raise_error("embedding", f"{what} whose squares float64 can hold", got)
+        _arguments.raise_error("embedding", f"{what} whose squares float64 can hold", got)
 
     def raise_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""
         samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
-        _checks.finite("embedding", samples, part.start)
+        _arguments.finite("embedding", samples, part.start)
 
     def stack(self, array: Array) -> Array:
         """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""
@@ -151,5 +151,5 @@ def _indexable(value: object) -> bool:
         and isinstance(getattr(value, "shape", None), tuple)
         and hasattr(value, "__getitem__")
         and not hasattr(value, "__array_interface__")
-        and not _checks.sparse(value)
+        and not _arguments.sparse(value)
     )

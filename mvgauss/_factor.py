@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from mvgauss import _whitening
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 from mvgauss._whitening import Whitening, self_product
 
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 
 try:
     import fcntl
@@ -63,9 +63,9 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
     values = {name: plain(name, value) for name, value in header.items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "members": sorted(arrays), **values})
     if len(text) > _HEADER_BYTES:
-        _checks.raise_error("header", f"a text of at most {_HEADER_BYTES} bytes", f"{len(text)}")
+        _arguments.raise_error("header", f"a text of at most {_HEADER_BYTES} bytes", f"{len(text)}")
     if target.exists() and not target.is_file():
-        _checks.raise_error("path", "a regular file or none yet", f"{str(target)!r}, which is something else")
+        _arguments.raise_error("path", "a regular file or none yet", f"{str(target)!r}, which is something else")
     if not target.parent.is_dir():
         raise MissingFile(f"path: expected a folder that exists, got {str(target.parent)!r}")
     mode = target.stat().st_mode & 0o777 if target.exists() else None
@@ -133,8 +133,8 @@ def read(path: str | os.PathLike[str]) -> tuple[int, dict[str, Any], dict[str, A
             ) from error
     if not known:
         wanted = f"a file of format version {' or '.join(map(str, READABLE))}"
-        got, hint = f"version {_checks.briefly(version)} in {name!r}", "a newer mvgauss may read it"
-        _checks.raise_error("path", wanted, got, hint=hint)
+        got, hint = f"version {_arguments.briefly(version)} in {name!r}", "a newer mvgauss may read it"
+        _arguments.raise_error("path", wanted, got, hint=hint)
     return version, header, arrays
 
 
@@ -157,7 +157,7 @@ def _opened(name: str) -> _File:
 def _raise_if_special(status: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         got = f"{name!r}, which is not a regular file"
-        _checks.raise_error("path", "a file written by MultiVariateGaussian.save", got)
+        _arguments.raise_error("path", "a file written by MultiVariateGaussian.save", got)
 
 
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
@@ -206,15 +206,15 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Array:
 def plain_metadata(value: object) -> dict[str, Any]:
     """Return a user's mapping as a dict of plain values, which shares nothing with it."""
     if not isinstance(value, Mapping):
-        _checks.raise_error("metadata", "a dict", f"{_checks.briefly(value)}", TypeError)
+        _arguments.raise_error("metadata", "a dict", f"{_arguments.briefly(value)}", TypeError)
     try:
         result: dict[str, Any] = plain("metadata", value)
         size = len(json.dumps(result))
     except RecursionError:
         got = "some within themselves, or as good as that"
-        _checks.raise_error("metadata", "lists and dicts that end", got)
+        _arguments.raise_error("metadata", "lists and dicts that end", got)
     if size > _METADATA_BYTES:
-        _checks.raise_error("metadata", f"at most {_METADATA_BYTES} bytes as JSON", f"{size}")
+        _arguments.raise_error("metadata", f"at most {_METADATA_BYTES} bytes as JSON", f"{size}")
     return result
 
 
@@ -226,22 +226,22 @@ def plain(name: str, value: object) -> Any:
         return value
     if isinstance(value, int):
         if value.bit_length() > 1024:
-            _checks.raise_error(name, "an integer of at most 1024 bits", f"one of {value.bit_length()}")
+            _arguments.raise_error(name, "an integer of at most 1024 bits", f"one of {value.bit_length()}")
         return int(value)
     if isinstance(value, (float, np.floating)):
-        return _checks.number(name, value)
+        return _arguments.number(name, value)
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, (list, tuple)):
         return [plain(f"{name}[{i}]", item) for i, item in enumerate(value)]
     if not isinstance(value, Mapping):
         wanted = "None, True or False, a number, text, or lists and dicts of these"
-        got = f"{_checks.briefly(value)} of type {type(value).__name__}"
+        got = f"{_arguments.briefly(value)} of type {type(value).__name__}"
         hint = "see .tolist()" if isinstance(value, np.ndarray) else ""
-        _checks.raise_error(name, wanted, got, TypeError, hint)
+        _arguments.raise_error(name, wanted, got, TypeError, hint)
     for key in value:
         if not isinstance(key, str):
-            _checks.raise_error(name, "keys that are text", f"{_checks.briefly(key)}", TypeError)
+            _arguments.raise_error(name, "keys that are text", f"{_arguments.briefly(key)}", TypeError)
     return {str.__str__(key): plain(f"{name}[{key!r}]", item) for key, item in value.items()}
 
 
@@ -249,4 +249,4 @@ def _path(path: str | os.PathLike[str]) -> str:
     try:
         return os.fsdecode(path)
     except TypeError:
-        _checks.raise_error("path", "a path", f"{_checks.briefly(path)}", TypeError)
+        _arguments.raise_error("path", "a path", f"{_arguments.briefly(path)}", TypeError)

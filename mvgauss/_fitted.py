@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from mvgauss import _blocks, _checks, _distributions, _shrinkage
-from mvgauss._checks import Array
+from mvgauss import _blocks, _arguments, _distributions, _shrinkage
+from mvgauss._arguments import Array
 from mvgauss._distance import deviations
 from mvgauss._distributions import Distribution
 from mvgauss._factor import Factor
@@ -133,7 +133,7 @@ class Fitted:
     def factored(self, sample: Sample) -> Factor:
         """Return the factors of a block."""
         scale, ridge, rho = _shrinkage.estimate(sample, self.regularisation)
-        _checks.representable(np.sqrt(scale * sample.scatter.trace + ridge), self.dtype)
+        _arguments.representable(np.sqrt(scale * sample.scatter.trace + ridge), self.dtype)
         regularised = self.regularisation.any
         noise = None if regularised and sample.scatter.few else self.noise(sample)
         return sample.scatter.factor(scale, ridge, rho, noise, regularised)
@@ -158,14 +158,14 @@ class Fitted:
         if not w or w <= ddof:
             got = f"{self.n_samples} sample{'s'[: self.n_samples != 1]}"
             if self.weighted:
-                _checks.raise_error(
+                _arguments.raise_error(
                     "sample_weight",
                     f"weights that add up to more than ddof = {ddof:g}",
                     f"{w:.3g} of {got}",
                     hint="a weight counts how often a sample is there; multiply them all by "
                     "len(w) / w.sum() to weigh samples against each other",
                 )
-            _checks.raise_error(
+            _arguments.raise_error(
                 "embedding", f"more samples than ddof = {ddof:g} to estimate a covariance", got
             )
 
@@ -174,7 +174,7 @@ class Fitted:
         if how == self.regularisation:
             return self
         if how.needs_fourth and self.fourth is None:
-            _checks.raise_error(
+            _arguments.raise_error(
                 "shrinkage",
                 "one that can be estimated from the moments of this model",
                 f"{how.shrinkage!r}, for which it must be set before the first fit",
@@ -225,7 +225,7 @@ class Fitted:
     def _matrices(self, kernel: Callable[[slice], Array], walk: Walk) -> Array:
         def held(b: slice) -> Array:
             matrices = kernel(b)
-            _checks.representable(np.diagonal(matrices, axis1=1, axis2=2).max(axis=1), self.dtype)
+            _arguments.representable(np.diagonal(matrices, axis1=1, axis2=2).max(axis=1), self.dtype)
             return matrices
 
         return self.per_patch(held, np.empty((*self.mean.shape, self.n_features), self.dtype), walk)

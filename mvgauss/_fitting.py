@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mvgauss import _blocks, _checks
-from mvgauss._checks import Array
+from mvgauss import _blocks, _arguments
+from mvgauss._arguments import Array
 from mvgauss._factor import Root
 from mvgauss._fitted import Fitted
 from mvgauss._sample import Sample, shift_of
@@ -119,7 +119,7 @@ def from_inverse(mean: Array, inverse: Array, dtype: np.dtype[Any]) -> Fitted:
     """Return Gaussians of given means ``(P, C)`` and inverse covariances ``(P, C, C)``."""
     p, c = mean.shape
     factor = Root.empty(p, c, c, dtype)
-    eps = _checks.precision(inverse.dtype)
+    eps = _arguments.precision(inverse.dtype)
 
     def task(b: slice) -> None:
         w = of_inverse(inverse[b], eps)

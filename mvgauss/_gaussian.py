@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 from mvgauss._cov import cov
 from mvgauss._decisions import Decisions
 from mvgauss._factor import Factor
@@ -203,7 +203,7 @@ class MultiVariateGaussian(Training, Decisions, Saving):
             x = self._embedding(embedding, fitted)
             if x.n_samples != fitted.n_samples or fitted.weighted:
                 wanted = f"the {fitted.n_samples} samples fitted, of equal weight"
-                _checks.raise_error("embedding", wanted, f"{x.n_samples}")
+                _arguments.raise_error("embedding", wanted, f"{x.n_samples}")
             # under the plain covariance with divisor N
             plain = replace(fitted, regularisation=Regularisation(0.0), factor=None, dtype=np.dtype(float))
             squared = np.empty((x.n_samples, *x.grid))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mvgauss._blas import one_thread
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 from mvgauss._fitted import Fitted
 
 #: So many multiplications for condition numbers are not noticed; with more, a card looks at some patches.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from mvgauss import _blocks, _checks
-from mvgauss._checks import Array
+from mvgauss import _blocks, _arguments
+from mvgauss._arguments import Array
 from mvgauss._distance import deviations
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
@@ -20,7 +20,7 @@ def loo_distances(fitted: Fitted, x: Embedding, weights: Array | None, walk: Wal
     w = np.ones(n) if weights is None else weights
     others = Others(fitted.regularisation, w, fitted.sum_weights)
     if not (others.divisor > 0).all():
-        _checks.raise_error(
+        _arguments.raise_error(
             "embedding", f"more than ddof = {others.how.ddof:g} samples besides each one", f"{n} samples"
         )
     result = np.empty((p, n))
@@ -112,7 +112,7 @@ def _raise_if_other_samples(fitted: Fitted, moved: Array) -> None:
     eps = float(np.finfo(np.float64).eps)
     allowed = eps ** (1 / 3) * np.sqrt(variance) + 8 * fitted.n_samples * eps * np.abs(fitted.mean)
     if (np.abs(moved) > fitted.sum_weights * allowed).any():
-        _checks.raise_error(
+        _arguments.raise_error(
             "embedding",
             f"the {fitted.n_samples} samples that were fitted",
             "others: their mean is not that of the model",

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mvgauss import _whitening
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 from mvgauss._sample import Sample
 from mvgauss._scatter import Norms
 from mvgauss._shrinkage import Regularisation, intensity

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from mvgauss import _blocks, _checks, _shrinkage
-from mvgauss._checks import Array
+from mvgauss import _blocks, _arguments, _shrinkage
+from mvgauss._arguments import Array
 from mvgauss._distance import deviations
 from mvgauss._distributions import Shape
 from mvgauss._embedding import Embedding
@@ -60,7 +60,7 @@ def raise_if_fitted(fitted: Fitted, x: Embedding, n_jobs: int | None) -> None:
         if not count and x.n_samples == fitted.n_samples and not fitted.weighted and _all_fitted(fitted, x):
             count = x.n_samples
     if count:
-        _checks.raise_error(
+        _arguments.raise_error(
             "embedding",
             "good images that were not fitted",
             f"{count} of the {fitted.n_samples} fitted ones" if count < x.n_samples else "fitted ones",
@@ -94,7 +94,7 @@ def _count_in_rows(fitted: Fitted, x: Embedding, n_jobs: int | None) -> int:
     _blocks.walk(task, _blocks.slices(p, _blocks.BLOCK_BYTES), n_jobs=n_jobs)
     y = np.matmul(z, basis)
     size, at = np.linalg.norm(k, axis=(1, 2)), np.linalg.norm(mean, axis=1)
-    rounding = 64 * (_checks.precision(rows.dtype) * size + _EPS * at)
+    rounding = 64 * (_arguments.precision(rows.dtype) * size + _EPS * at)
     found = (np.linalg.norm(z - np.matmul(y, basis.swapaxes(1, 2)), axis=2) <= rounding[:, None]).all(axis=0)
     # how far a sample was from the span of those before
     telling = np.abs(np.diagonal(r, axis1=1, axis2=2)).min(axis=1, initial=np.inf) > 16 * rounding
@@ -124,7 +124,7 @@ def _all_fitted(fitted: Fitted, x: Embedding) -> bool:
     spread = np.sqrt(diagonal / n)
     size = spread + np.abs(fitted.mean)
     # a copy in half or single precision, where that keeps the images apart
-    copied = max(fitted.resolution, _checks.precision(x.dtype)) * size
+    copied = max(fitted.resolution, _arguments.precision(x.dtype)) * size
     copied[copied > spread / 16] = 0
     rounding = 64 * n * _EPS * size + 4 * copied / math.sqrt(n)
     same = np.abs(total) <= n * rounding

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 
 
 def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: float = 4.0) -> Array:
@@ -47,24 +47,24 @@ def anomaly_map(distances: ArrayLike, image_size: int | tuple[int, int], sigma: 
     >>> anomaly_map([[0.0, 4.0]], (1, 4), sigma=0)
     array([[0., 1., 3., 4.]])
     """
-    d = _checks.array("distances", distances)
+    d = _arguments.array("distances", distances)
     if d.ndim < 2 or 0 in d.shape[-2:]:
         hint = "reshape the P patches to H, W" if d.ndim == 1 else ""
-        _checks.raise_error("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}", hint=hint)
-    _checks.finite("distances", d)
-    sigma = _checks.number("sigma", sigma, low=0)
+        _arguments.raise_error("distances", "shape (..., H, W) with H, W >= 1", f"shape {d.shape}", hint=hint)
+    _arguments.finite("distances", d)
+    sigma = _arguments.number("sigma", sigma, low=0)
     size = image_size if isinstance(image_size, (tuple, list, np.ndarray)) else (image_size, image_size)
     if len(size) != 2:
-        _checks.raise_error("image_size", "one integer or (height, width)", _checks.briefly(image_size))
-    height, width = (_checks.integer("image_size", s, low=1) for s in size)
+        _arguments.raise_error("image_size", "one integer or (height, width)", _arguments.briefly(image_size))
+    height, width = (_arguments.integer("image_size", s, low=1) for s in size)
     zoom = height / d.shape[-2], width / d.shape[-1]
     # (M, P) of M images is known by the shape that its patches would have
     high, wide = zoom[0] > 2 * zoom[1], zoom[1] > 2 * zoom[0]
     if d.ndim == 2 and d.shape[1] >= 16 and (high or (wide and len(d) >= 16)):
         got = f"shape {d.shape}, whose patches would be {zoom[0]:.3g} x {zoom[1]:.3g} pixels"
         hint = "reshape (M, P) to (M, H, W); one map of such patches is distances[None]"
-        _checks.raise_error("distances", "shape (..., H, W)", got, hint=hint)
-    d = d.astype(_checks.stored(d.dtype), copy=False)
+        _arguments.raise_error("distances", "shape (..., H, W)", got, hint=hint)
+    d = d.astype(_arguments.stored(d.dtype), copy=False)
     result = np.empty((*d.shape[:-2], height, width), d.dtype)
     for index in np.ndindex(d.shape[:-2]):
         picture = result[index]

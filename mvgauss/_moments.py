@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _blocks, _checks
-from mvgauss._checks import Array
+from mvgauss import _blocks, _arguments
+from mvgauss._arguments import Array
 from mvgauss._sums import Sums, divisor_of, of_block
 
 #: Weights in this range have squares, and sums of them, that keep all their digits.
@@ -101,7 +101,7 @@ class Moments(Sums):
             top = weights[0].max(axis=-1)
             if not ((top > _WEIGHTS[0]) & (top < _WEIGHTS[1])).all():
                 got = f"{top.min():.3g}..{top.max():.3g}"
-                _checks.raise_error("aweights", "weights whose squares do not leave the range", got)
+                _arguments.raise_error("aweights", "weights whose squares do not leave the range", got)
         *stack, n, c = x.shape
         real = np.result_type(np.empty(0, result).real.dtype, np.float64)
         means, scatters = np.empty((*stack, c), result), np.empty((*stack, c, c), result)
@@ -138,9 +138,9 @@ class Moments(Sums):
             If the shapes differ.
         """
         if not isinstance(other, Moments):
-            _checks.raise_error("other", "Moments", type(other).__name__, TypeError)
+            _arguments.raise_error("other", "Moments", type(other).__name__, TypeError)
         if other.mean.shape != self.mean.shape:
-            _checks.raise_error("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
+            _arguments.raise_error("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
         whole = copy.copy(self)
         whole.scatter = self.scatter.astype(np.result_type(self.scatter, other.scatter))
         return whole._absorb(other)
@@ -214,14 +214,14 @@ def checked(
     dtype: DTypeLike | None,
 ) -> tuple[Array, list[Array], np.dtype[Any]]:
     """Check the arguments; return (..., N, C) observations, [w, w a] or [], the result's dtype."""
-    x = _checks.array("observations", observations, complex_ok=True)
-    rowvar = _checks.flag("rowvar", rowvar)
+    x = _arguments.array("observations", observations, complex_ok=True)
+    rowvar = _arguments.flag("rowvar", rowvar)
     if dtype is None:
         result = np.result_type(x.dtype, np.float64)
     else:
-        result = _checks.inexact("dtype", dtype, kinds="fc")
+        result = _arguments.inexact("dtype", dtype, kinds="fc")
         if x.dtype.kind == "c" and result.kind != "c":
-            _checks.raise_error("dtype", "a complex dtype for complex observations", str(result), TypeError)
+            _arguments.raise_error("dtype", "a complex dtype for complex observations", str(result), TypeError)
     if x.ndim < 2:
         x = x.reshape(-1, 1)
     elif rowvar:
@@ -229,16 +229,16 @@ def checked(
     stack, n = x.shape[:-2], x.shape[-2]
     if (aweights is None and fweights is None) or n == 0:
         return x, [], result
-    f = np.ones(n) if fweights is None else _checks.weights("fweights", fweights, stack, n, whole=True)
-    a = np.ones(n) if aweights is None else _checks.weights("aweights", aweights, stack, n)
+    f = np.ones(n) if fweights is None else _arguments.weights("fweights", fweights, stack, n, whole=True)
+    a = np.ones(n) if aweights is None else _arguments.weights("aweights", aweights, stack, n)
     w = f * a
     if not w.any(axis=-1).all():
-        _checks.raise_error("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
+        _arguments.raise_error("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
     with np.errstate(over="ignore", under="ignore"):  # `cov` scales them, `Moments` refuses them
         return x, [w, w * a], result
 
 
 def delta_degrees(bias: bool, ddof: float | None) -> float:
     """Return the degrees of freedom that `bias` and `ddof` stand for; `ddof` wins."""
-    bias = _checks.flag("bias", bias)
-    return float(not bias) if ddof is None else _checks.number("ddof", ddof)
+    bias = _arguments.flag("bias", bias)
+    return float(not bias) if ddof is None else _arguments.number("ddof", ddof)

@@ -4,8 +4,8 @@ import warnings
 
 import numpy as np
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 
 
 def of(value: object) -> Array | None:
@@ -30,7 +30,7 @@ def check(fitted: Array | None, given: Array | None, estimator: str) -> None:
         have, was = ("has", "without") if fitted is None else ("does not have valid", "with")
         message = f"X {have} feature names, but {estimator} was fitted {was} feature names"
         if fitted is not given:
-            warnings.warn(message, UserWarning, stacklevel=_checks.outside())
+            warnings.warn(message, UserWarning, stacklevel=_arguments.outside())
         return
     if fitted.tolist() == given.tolist():
         return
@@ -49,5 +49,5 @@ def loaded(names: object, n_features: int) -> Array | None:
     if names is None:
         return None
     if not isinstance(names, list) or len(names) != n_features or not all(isinstance(s, str) for s in names):
-        _checks.raise_error("feature_names", f"{n_features} strings", _checks.briefly(names))
+        _arguments.raise_error("feature_names", f"{n_features} strings", _arguments.briefly(names))
     return np.asarray(names, dtype=object)

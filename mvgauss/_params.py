@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _blas, _blocks, _checks, _fitting, _html, _names
-from mvgauss._checks import Array
+from mvgauss import _blas, _blocks, _arguments, _fitting, _html, _names
+from mvgauss._arguments import Array
 from mvgauss._embedding import READ_BYTES, Embedding
 from mvgauss._fitted import Fitted
 from mvgauss._locks import Lock
@@ -107,7 +107,7 @@ class Parameters:
         known = self.get_params()
         for name in params:
             if name not in known:
-                _checks.raise_error("set_params", f"one of {', '.join(known)}", name)
+                _arguments.raise_error("set_params", f"one of {', '.join(known)}", name)
         for name, value in params.items():
             setattr(self, name, value)
         return self
@@ -177,24 +177,24 @@ class Parameters:
             return self._fitted
         if self.n_features is None or self.n_patches is None:
             raise not_fitted("this MultiVariateGaussian is not fitted yet; call fit(embedding) first")
-        c = _checks.integer("n_features", self.n_features, low=1)
-        p = _checks.integer("n_patches", self.n_patches, low=1)
+        c = _arguments.integer("n_features", self.n_features, low=1)
+        p = _arguments.integer("n_patches", self.n_patches, low=1)
         return _fitting.identity(c, p, self._kept(np.dtype(np.float32)))
 
     def _kept(self, given: np.dtype[Any]) -> np.dtype[Any]:
         """Return the dtype to keep results of such data in."""
         if self.dtype is None:
-            return _checks.stored(given)
-        dtype = _checks.inexact("dtype", self.dtype, kinds="f")
+            return _arguments.stored(given)
+        dtype = _arguments.inexact("dtype", self.dtype, kinds="f")
         if dtype.itemsize not in (4, 8):
-            _checks.raise_error("dtype", "float32 or float64", str(dtype))
+            _arguments.raise_error("dtype", "float32 or float64", str(dtype))
         return dtype
 
     def _embedding(self, value: ArrayLike, fitted: Fitted | None) -> Embedding:
         """Return an embedding of the sizes seen before, or of those given to the constructor."""
         if fitted is not None:
             _names.check(fitted.feature_names, _names.of(value), type(self).__name__)
-        read_bytes = _checks.integer("read_bytes", self.read_bytes, low=1)
+        read_bytes = _arguments.integer("read_bytes", self.read_bytes, low=1)
         x = Embedding(value, self.feature_axis, read_bytes=read_bytes)
         if fitted is None:
             x.raise_if_other(self.n_features, self.n_patches)
@@ -211,13 +211,13 @@ class Parameters:
         self._kept(np.dtype(np.float64))
         self._walk("")
         _blocks.cpu_count(self.n_jobs)
-        _checks.integer("feature_axis", self.feature_axis)
+        _arguments.integer("feature_axis", self.feature_axis)
         for name in ("n_features", "n_patches"):
             if (value := getattr(self, name)) is not None:
-                _checks.integer(name, value, low=1)
+                _arguments.integer(name, value, low=1)
 
     def _walk(self, task: str) -> Walk:
-        return Walk(self.n_jobs, task if _checks.flag("progress", self.progress) else None)
+        return Walk(self.n_jobs, task if _arguments.flag("progress", self.progress) else None)
 
     @contextmanager
     def _training(self) -> Iterator[None]:

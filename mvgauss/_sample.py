@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 
 from mvgauss import _blocks, _sums, _triangular
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 from mvgauss._scatter import Rows, in_rows
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from mvgauss import _checks, _files, _fitting, _limits, _state
+from mvgauss import _arguments, _files, _fitting, _limits, _state
 from mvgauss._params import Parameters
 
 
@@ -55,7 +55,7 @@ class Saving(Parameters):
         """
         self._raise_if_params_are_wrong()  # no file that `load` refuses
         fitted = self._model()
-        if not _checks.flag("resumable", resumable):
+        if not _arguments.flag("resumable", resumable):
             walk = self._walk("factors")
             _limits.by_default(fitted, walk)  # which needs the moments
             fitted = fitted.without_moments(walk)
@@ -133,14 +133,14 @@ class Saving(Parameters):
         TypeError
             If an argument is of the wrong kind.
         """
-        mu = _checks.array("mean", mean)
-        p = _checks.array("inv_covariance", inv_covariance)
+        mu = _arguments.array("mean", mean)
+        p = _arguments.array("inv_covariance", inv_covariance)
         if mu.ndim != 2 or 0 in mu.shape:
-            _checks.raise_error("mean", "shape (C, P)", f"shape {mu.shape}")
+            _arguments.raise_error("mean", "shape (C, P)", f"shape {mu.shape}")
         wanted = (mu.shape[1], mu.shape[0], mu.shape[0])
         if p.shape != wanted:
-            _checks.raise_error("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
-        _checks.finite("mean", mu)
+            _arguments.raise_error("inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}")
+        _arguments.finite("mean", mu)
         self = cls().set_params(feature_axis=feature_axis, dtype=dtype)
         self._fitted = _fitting.from_inverse(mu.T, p, self._kept(np.result_type(mu, p)))
         return self

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mvgauss import _blocks, _triangular, _whitening
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 from mvgauss._factor import Factor, Root
 from mvgauss._sums import self_product
 from mvgauss._thin import Thin, rows_of_samples

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mvgauss import _blas, _checks, _distributions
-from mvgauss._checks import Array
+from mvgauss import _blas, _arguments, _distributions
+from mvgauss._arguments import Array
 from mvgauss._embedding import Embedding
 from mvgauss._factor import Factor
 from mvgauss._fitted import Fitted, Kernel
@@ -42,7 +42,7 @@ class Scoring(Parameters):
         TypeError
             If an argument is of the wrong kind.
         """
-        squared = _checks.flag("squared", squared)
+        squared = _arguments.flag("squared", squared)
 
         def kernel(_: slice, factor: Factor, z: Array) -> Array:
             d = factor.squared_norms(z)
@@ -198,12 +198,12 @@ class Scoring(Parameters):
         x = self._embedding(embedding, fitted)
         w = None
         if sample_weight is not None:
-            w = _checks.weights("sample_weight", sample_weight, (), x.n_samples)
+            w = _arguments.weights("sample_weight", sample_weight, (), x.n_samples)
         elif fitted.weighted:
-            _checks.raise_error("sample_weight", "the weights that the model was fitted with", "None")
+            _arguments.raise_error("sample_weight", "the weights that the model was fitted with", "None")
         total = float(x.n_samples if w is None else w.sum())
         if x.n_samples != fitted.n_samples or not math.isclose(total, fitted.sum_weights, rel_tol=1e-9):
-            _checks.raise_error(
+            _arguments.raise_error(
                 "embedding",
                 f"the {fitted.n_samples} samples that were fitted, of weight {fitted.sum_weights:g}",
                 f"{x.n_samples} of weight {total:g}",

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 from mvgauss._sample import Sample
 from mvgauss._scatter import Norms
 
@@ -31,11 +31,11 @@ class Regularisation(NamedTuple):
         if isinstance(shrinkage, str):
             rho = shrinkage
         elif shrinkage is not None:
-            rho = _checks.number("shrinkage", shrinkage)
+            rho = _arguments.number("shrinkage", shrinkage)
         if rho is not None and rho not in ESTIMATED and not (isinstance(rho, float) and 0 <= rho <= 1):
             wanted = "None, a float in [0, 1], 'oas' or 'ledoit_wolf'"
-            _checks.raise_error("shrinkage", wanted, _checks.briefly(shrinkage))
-        return cls(_checks.number("ddof", ddof), _checks.number("reg_covar", reg_covar, low=0), rho)
+            _arguments.raise_error("shrinkage", wanted, _arguments.briefly(shrinkage))
+        return cls(_arguments.number("ddof", ddof), _arguments.number("reg_covar", reg_covar, low=0), rho)
 
     @property
     def needs_fourth(self) -> bool:

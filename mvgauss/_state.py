@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mvgauss import _checks, _names, _triangular
-from mvgauss._checks import Array
+from mvgauss import _arguments, _names, _triangular
+from mvgauss._arguments import Array
 from mvgauss._fitted import Fitted
 from mvgauss._scatter import Scatter, in_rows
 from mvgauss._shrinkage import Regularisation
@@ -32,16 +32,16 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         values, arrays = _from_version_1(values, arrays)
     how = Regularisation.checked(**values["regularisation"])
     if values["dtype"] not in ("float32", "float64"):
-        _checks.raise_error("dtype", "float32 or float64", _checks.briefly(values["dtype"]))
+        _arguments.raise_error("dtype", "float32 or float64", _arguments.briefly(values["dtype"]))
     dtype = np.dtype(values["dtype"])
     mean = arrays["mean"]
     if mean.ndim != 2 or 0 in mean.shape:
-        _checks.raise_error("mean", "shape (P, C)", f"{mean.shape}")
+        _arguments.raise_error("mean", "shape (P, C)", f"{mean.shape}")
     p, c = mean.shape
     n, w, v = _counts(values)
-    resumable = _checks.flag("resumable", values["resumable"])
+    resumable = _arguments.flag("resumable", values["resumable"])
     if resumable and not n:
-        _checks.raise_error("n_samples", "at least one", "0")
+        _arguments.raise_error("n_samples", "at least one", "0")
     form = ["rows"] if in_rows(n, c) else ["triangle"]
     if form == ["rows"] and "samples" in arrays and w == v == n:
         form = ["samples", "shift"]
@@ -53,23 +53,23 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
     if resumable:
         names |= {*form, *(("third", "fourth") if how.needs_fourth else ())}
     if set(arrays) != names or not (resumable or factor):
-        _checks.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
+        _arguments.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     check_arrays(arrays, p, c, n if resumable else None, dtype)
     loo = arrays.get("loo_distances")
     if loo is not None and (loo.shape[1] != n or (np.diff(loo, axis=1) < 0).any()):
         got = f"shape {loo.shape}, or out of order"
-        _checks.raise_error("loo_distances", f"{n} of each patch in order", got)
+        _arguments.raise_error("loo_distances", f"{n} of each patch in order", got)
     grid = values["grid"]
     if grid is not None:
-        grid = tuple(_checks.integer("grid", g, low=1) for g in grid)
+        grid = tuple(_arguments.integer("grid", g, low=1) for g in grid)
         if math.prod(grid) != p:
-            _checks.raise_error("grid", f"{p} patches", f"{grid}")
+            _arguments.raise_error("grid", f"{p} patches", f"{grid}")
     rest: dict[str, Any] = {
         name: arrays.get(name) for name in ("third", "fourth", "loo_distances", "loo_largest")
     }
     for name in ("limit", "default_limit"):
         if values.get(name) is not None:
-            rest[name] = _checks.number(name, values[name], low=0)
+            rest[name] = _arguments.number(name, values[name], low=0)
     return Fitted(
         grid=grid,
         dtype=dtype,
@@ -78,7 +78,7 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
         n_samples=n,
         sum_weights=w,
         sum_squared_weights=v,
-        resolution=_checks.number("resolution", values["resolution"], low=0),
+        resolution=_arguments.number("resolution", values["resolution"], low=0),
         scatter=scatter,
         factor=factor,
         **rest,
@@ -88,11 +88,11 @@ def unpack(version: int, values: dict[str, Any], arrays: dict[str, Array]) -> Fi
 
 def _counts(values: dict[str, Any]) -> tuple[int, float, float]:
     """Return the number of samples, and the sums of their weights and of the squares of these."""
-    n = _checks.integer("n_samples", values["n_samples"], low=0)
-    w = _checks.number("sum_weights", values["sum_weights"], low=0)
-    v = _checks.number("sum_squared_weights", values["sum_squared_weights"], low=0)
+    n = _arguments.integer("n_samples", values["n_samples"], low=0)
+    w = _arguments.number("sum_weights", values["sum_weights"], low=0)
+    v = _arguments.number("sum_squared_weights", values["sum_squared_weights"], low=0)
     if v > w * w * (1 + 1e-9) or w * w > n * v * (1 + 1e-9):  # Cauchy & Schwarz
-        _checks.raise_error("sum_weights", f"sums of {n} weights and of their squares", f"{w:g} and {v:g}")
+        _arguments.raise_error("sum_weights", f"sums of {n} weights and of their squares", f"{w:g} and {v:g}")
     return n, w, v
 
 
@@ -118,16 +118,16 @@ def check_arrays(arrays: dict[str, Array], p: int, c: int, n: int | None, dtype:
     for name in sorted(expected.keys() & arrays.keys()):
         a, (shape, kind) = arrays[name], expected[name]
         if a.shape != shape or a.dtype != kind:
-            _checks.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
+            _arguments.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
         _check_values(name, a, c)
 
 
 def _check_values(name: str, a: Array, c: int) -> None:
-    _checks.finite(name, a)
+    _arguments.finite(name, a)
     most = {"rank": c, "shrinkage": 1}.get(name, math.inf)
     if a.size and ((name in _POSITIVE and a.min() < 0) or a.max() > most):
         wanted = f"numbers from 0 to {'infinity' if most == math.inf else most}"
-        _checks.raise_error(name, wanted, f"{a.min()} to {a.max()}")
+        _arguments.raise_error(name, wanted, f"{a.min()} to {a.max()}")
 
 
 def _from_version_1(
@@ -141,14 +141,14 @@ def _from_version_1(
     """
     known = {"mean", "scatter", "third", "fourth", "good", "factor", "rank", "log_pdet", "shrinkage"}
     if not set(arrays) <= known:
-        _checks.raise_error("file", f"arrays of {sorted(known)}", f"{sorted(arrays)}")
+        _arguments.raise_error("file", f"arrays of {sorted(known)}", f"{sorted(arrays)}")
     for name, a in arrays.items():
         _check_values(name, a, arrays["mean"].shape[-1])
     new = values | {"resumable": "scatter" in arrays}
     new["regularisation"] = Regularisation.checked(*new.pop("how"))._asdict()
     new["resolution"] = float(np.finfo(np.float32).eps) if new["dtype"] == "float32" else 0.0
     n, w, v = _counts(new)
-    scale = w / v if _checks.flag("weighted", new.pop("weighted")) and v else 1.0
+    scale = w / v if _arguments.flag("weighted", new.pop("weighted")) and v else 1.0
     new |= {"sum_weights": w * scale, "sum_squared_weights": v * scale**2}
     out = {name: a.astype(_DOUBLE) for name, a in arrays.items() if name in ("mean", "third", "fourth")}
     if "good" in arrays:

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from mvgauss import _blocks
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 
 #: Long samples are taken in at most so many groups of rows, one after another or on threads.
 _GROUPS = 16

@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from mvgauss import _whitening
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 from mvgauss._factor import Factor, Root
 from mvgauss._whitening import self_product
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks, _fitting, _names
+from mvgauss import _arguments, _fitting, _names
 from mvgauss._fitted import Fitted
 from mvgauss._params import Parameters, not_fitted
 from mvgauss._walks import OutOfRangeError, TooSmallError
@@ -128,7 +128,7 @@ class Training(Parameters):
             If `other` is no `MultiVariateGaussian`.
         """
         if not isinstance(other, Training):
-            _checks.raise_error("other", "a MultiVariateGaussian", type(other).__name__, TypeError)
+            _arguments.raise_error("other", "a MultiVariateGaussian", type(other).__name__, TypeError)
         theirs = other._fitted
         if theirs is None:
             raise not_fitted("other: expected a fitted model, got one that is not fitted")
@@ -139,14 +139,14 @@ class Training(Parameters):
             if mine is None:
                 for what, wanted in (("n_features", self.n_features), ("n_patches", self.n_patches)):
                     if wanted is not None and wanted != getattr(theirs, what):
-                        _checks.raise_error("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
+                        _arguments.raise_error("other", f"{what} = {wanted}", f"{getattr(theirs, what)}")
                 self._fitted = replace(theirs.regularised(how), dtype=self._kept(theirs.dtype), factor=None)
                 return self
             _names.check(mine.feature_names, theirs.feature_names, type(self).__name__)
             mine.require_moments()
             for what in ("n_features", "grid"):
                 if getattr(mine, what) != getattr(theirs, what):
-                    _checks.raise_error(
+                    _arguments.raise_error(
                         "other", f"{what} = {getattr(mine, what)}", f"{getattr(theirs, what)}"
                     )
             try:
@@ -154,7 +154,7 @@ class Training(Parameters):
                     mine.regularised(how), theirs.regularised(how), self._walk("merge")
                 )
             except OutOfRangeError:
-                _checks.raise_error("other", "moments that double precision can hold together", "larger ones")
+                _arguments.raise_error("other", "moments that double precision can hold together", "larger ones")
         return self
 
     def _updated(
@@ -175,14 +175,14 @@ class Training(Parameters):
                 f"embedding: integers of shape {x.shape} look like pictures; fit their embeddings, the "
                 "output of a network",
                 PictureWarning,
-                stacklevel=_checks.outside(),
+                stacklevel=_arguments.outside(),
             )
         w = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
-            w = _checks.weights("sample_weight", sample_weight, (), x.n_samples, some=factor)
+            w = _arguments.weights("sample_weight", sample_weight, (), x.n_samples, some=factor)
             if w.max() > _HEAVY:
-                _checks.raise_error(
+                _arguments.raise_error(
                     "sample_weight", "numbers of samples whose squares add up", f"{w.max():.3g}"
                 )
         kept = self._kept(x.dtype) if base is None else base.dtype

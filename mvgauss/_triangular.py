@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from mvgauss._checks import Array
+from mvgauss._arguments import Array
 
 #: Triangles of up to this size are inverted column by column, for the whole stack at once.
 _SMALL = 16

@@ -2,7 +2,7 @@
 
 import warnings
 
-from mvgauss import _checks
+from mvgauss import _arguments
 
 
 class DefaultThresholdWarning(UserWarning):
@@ -25,5 +25,5 @@ def warn_if_few(n: int, c: int, shrinkage: float | str | None) -> None:
             "fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or 'ledoit_wolf' helps, "
             "and so do fewer features",
             FewSamplesWarning,
-            stacklevel=_checks.outside(),
+            stacklevel=_arguments.outside(),
         )

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mvgauss import _checks, _triangular
-from mvgauss._checks import Array
+from mvgauss import _arguments, _triangular
+from mvgauss._arguments import Array
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -240,11 +240,11 @@ def symmetric(name: str, s: Array, eps: float) -> Array:
         return s
     size = np.abs(s).max(axis=(1, 2))
     if not np.isfinite(size).all():
-        raise _checks.BadItem(int(np.argmin(np.isfinite(size))), name, "finite numbers", "NaN or inf")
+        raise _arguments.BadItem(int(np.argmin(np.isfinite(size))), name, "finite numbers", "NaN or inf")
     off = np.abs(s - t).max(axis=(1, 2))
     if (bad := off > math.sqrt(eps) * size).any():
         item = int(np.argmax(bad))
-        raise _checks.BadItem(item, name, "symmetric matrices", f"asymmetry {off[item]:.3g}")
+        raise _arguments.BadItem(item, name, "symmetric matrices", f"asymmetry {off[item]:.3g}")
     return (s + t) / 2
 
 
@@ -255,5 +255,5 @@ def largest(name: str, values: Array, items: Array, eps: float) -> Array:
     if bad.any():
         first = int(np.argmax(bad))
         low = f"the eigenvalue {values[first, 0]:.3g}"
-        raise _checks.BadItem(int(items[first]), name, "positive semi-definite matrices", low)
+        raise _arguments.BadItem(int(items[first]), name, "positive semi-definite matrices", low)
     return top

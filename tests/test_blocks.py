@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from mvgauss import MultiVariateGaussian, _blocks, _checks, cov, mahalanobis, pinv
+from mvgauss import MultiVariateGaussian, _blocks, _arguments, cov, mahalanobis, pinv
 
 SECONDS = 60
 BLAS = ThreadpoolController().select(user_api="blas")
@@ -529,7 +529,7 @@ def test_of_bad_items_the_first_is_refused_with_its_index(bad, size, n_jobs, dat
         for fault in "ab":
             for item in range(part.start, part.stop):
                 if kind.get(item) == fault:
-                    raise _checks.BadItem(item - part.start, "x", "none that is bad", fault)
+                    raise _arguments.BadItem(item - part.start, "x", "none that is bad", fault)
 
     first = min(bad)
     index = tuple(int(i) for i in np.unravel_index(first, (4, 6)))

@@ -16,7 +16,7 @@ FOLDER = Path(mvgauss.__file__).parent
 #: The rooms, floor by floor: a room imports from lower floors only. The folders are optional parts, which
 #: import what they like of the rooms, and which no room imports.
 FLOORS = [
-    {"_checks"},
+    {"_arguments"},
     {"_blas", "_distributions", "_embedding", "_files", "_locks", "_maps", "_names", "_triangular"},
     {"_blocks", "_conformal", "_warnings", "_whitening"},
     {"_distance", "_factor", "_sums", "_walks"},

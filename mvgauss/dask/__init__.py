@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks
+from mvgauss import _arguments
 from mvgauss._gaussian import MultiVariateGaussian
 
 try:
@@ -176,7 +176,7 @@ def mahalanobis(
     >>> mvgauss.dask.mahalanobis(model, x).compute()
     array([0., 5.])
     """
-    return _tasks.scored("mahalanobis", model, embedding, squared=_checks.flag("squared", squared))
+    return _tasks.scored("mahalanobis", model, embedding, squared=_arguments.flag("squared", squared))
 
 
 def score_samples(model: MultiVariateGaussian | Mapping[str, da.Array], embedding: da.Array) -> da.Array:

@@ -18,8 +18,8 @@ from dask.highlevelgraph import HighLevelGraph
 from dask.layers import ArraySliceDep
 from dask.sizeof import sizeof
 
-from mvgauss import _blas, _checks, _fitting, _state, _thin
-from mvgauss._checks import Array
+from mvgauss import _blas, _arguments, _fitting, _state, _thin
+from mvgauss._arguments import Array
 from mvgauss._embedding import Embedding
 from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
@@ -47,15 +47,15 @@ def alone() -> Iterator[None]:
 def checked(model: object, x: object, fitted: Fitted | None) -> tuple[da.Array, Embedding]:
     """Return the embedding without empty chunks, and what is known of it before it is computed."""
     if not isinstance(model, MultiVariateGaussian):
-        _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
+        _arguments.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
     if not isinstance(x, da.Array):
-        _checks.raise_error("embedding", "a dask.array.Array", type(x).__name__, TypeError)
+        _arguments.raise_error("embedding", "a dask.array.Array", type(x).__name__, TypeError)
     if any(math.isnan(n) for n in x.shape):
-        _checks.raise_error("embedding", "chunks of known sizes", x.shape, hint="see .compute_chunk_sizes()")
+        _arguments.raise_error("embedding", "chunks of known sizes", x.shape, hint="see .compute_chunk_sizes()")
     seen = model._embedding(x, fitted)
     if x.numblocks[seen.axis] > 1:
         wanted, got = f"features, axis {seen.axis}, in one chunk", f"chunks {x.chunks[seen.axis]}"
-        _checks.raise_error("embedding", wanted, got, hint=f".rechunk({{{seen.axis}: -1}}) joins them")
+        _arguments.raise_error("embedding", wanted, got, hint=f".rechunk({{{seen.axis}: -1}}) joins them")
     return x.rechunk(tuple(tuple(n for n in sizes if n) for sizes in x.chunks)), seen
 
 
@@ -73,7 +73,7 @@ def chunk(x: Any, place: Place, layout: Layout) -> tuple[Embedding, list[int]]:
         where = ", ".join(f"{s.start}:{s.stop}" for s in place)
         text = "shape {} and dtype {}"
         declared = f"{text.format(*wanted)} in its chunk [{where}], as the Dask array declares"
-        _checks.raise_error("embedding", declared, text.format(*got))
+        _arguments.raise_error("embedding", declared, text.format(*got))
     return Embedding(x, layout[0]), [s.start for s in place]
 
 
@@ -85,7 +85,7 @@ def states(
     if sample_weight is not None:
         weights, index = da.asarray(sample_weight), (0,)
         if weights.shape != (n := seen.n_samples,):
-            _checks.raise_error("sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}")
+            _arguments.raise_error("sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}")
         weights = weights.rechunk((x.chunks[0],))
     every = tuple(range(x.ndim))
     leaves = da.blockwise(
@@ -106,7 +106,7 @@ def states(
         axis=0,
         name="moments",
         concatenate=False,
-        split_every=_checks.integer("split_every", split_every, low=2),
+        split_every=_arguments.integer("split_every", split_every, low=2),
         dtype=object,
         meta=OBJECTS,
     )
@@ -119,14 +119,14 @@ def moments(
     seen, origin = chunk(x, place, layout)
     w = None
     if weights is not None:
-        w = _checks.array("sample_weight", weights)
-        _checks.finite("sample_weight", w, origin[0])
+        w = _arguments.array("sample_weight", weights)
+        _arguments.finite("sample_weight", w, origin[0])
         # here it is no mistake if no sample of a chunk has any weight
-        w = _checks.weights("sample_weight", w, (), seen.n_samples, some=False)
+        w = _arguments.weights("sample_weight", w, (), seen.n_samples, some=False)
     try:
         return _fitting.fit(seen.stack(seen.value), w, dtype=kept, how=how, walk=ALONE)
     except OutOfRangeError as error:
-        _checks.finite("embedding", seen.value, *origin)
+        _arguments.finite("embedding", seen.value, *origin)
         small = isinstance(error, TooSmallError)
         seen.raise_not_finite(slice(0, None), seen.stack(seen.value), small=small)
 
@@ -137,7 +137,7 @@ def merged(states: Fitted | list[Fitted], axis: object, keepdims: bool) -> Fitte
     try:
         return reduce(partial(_fitting.merge, walk=ALONE), states if isinstance(states, list) else [states])
     except OutOfRangeError:
-        _checks.raise_error("embedding", "numbers whose squares float64 can hold", "larger ones")
+        _arguments.raise_error("embedding", "numbers whose squares float64 can hold", "larger ones")
 
 
 def assembled(
@@ -221,7 +221,7 @@ def scores(
     try:
         return np.expand_dims(getattr(model, score)(seen.value, **options), seen.axis)
     except ValueError:
-        _checks.finite("embedding", seen.value, *origin)
+        _arguments.finite("embedding", seen.value, *origin)
         raise
 
 
@@ -254,7 +254,7 @@ def of_mapping(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> t
     mean = (*seen.grid, seen.n_features)
     if factor is None or shapes.get("mean") != mean or any(s[:n] != seen.grid for s in shapes.values()):
         wanted = f"the arrays of `parameters` for the grid {seen.grid}, with a mean of shape {mean}"
-        _checks.raise_error("model", wanted, f"shapes {shapes}")
+        _arguments.raise_error("model", wanted, f"shapes {shapes}")
     found = {name: a.rechunk((*chunks, *(-1,) * (a.ndim - n))) for name, a in found.items()}
     graph: dict[Any, Any] = {}
     for where in places(x, seen):

@@ -10,8 +10,8 @@ from matplotlib import colors, ticker
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._html import is_constant
 from mvgauss.plot._figure import fitted_state, new_figure
@@ -84,7 +84,7 @@ def diagnostics(
         axes = _new_axes(maps["rank"].shape, constant)
     drawn = np.asarray(axes, dtype=object).ravel()
     if len(drawn) != len(maps) or not all(isinstance(ax, Axes) for ax in drawn):
-        _checks.raise_error("axes", f"{len(maps)} Axes, one for each map", _checks.briefly(axes))
+        _arguments.raise_error("axes", f"{len(maps)} Axes, one for each map", _arguments.briefly(axes))
     for ax, (name, values), same in zip(drawn, maps.items(), constant, strict=True):
         ax.set_title(_TITLES[name])
         if same:

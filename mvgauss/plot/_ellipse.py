@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks
+from mvgauss import _arguments
 from mvgauss.plot._figure import axes_or_current
 
 
@@ -68,22 +68,22 @@ def ellipse(
     >>> float(round(patch.width, 9)), float(round(patch.height, 9))
     (6.0, 4.0)
     """
-    mu, sigma = _checks.array("mean", mean), _checks.array("covariance", covariance)
+    mu, sigma = _arguments.array("mean", mean), _arguments.array("covariance", covariance)
     for name, a, shape in (("mean", mu, (2,)), ("covariance", sigma, (2, 2))):
         if a.shape != shape:
-            _checks.raise_error(name, f"shape {shape}", f"shape {a.shape}", hint="choose two features")
-        _checks.finite(name, a)
+            _arguments.raise_error(name, f"shape {shape}", f"shape {a.shape}", hint="choose two features")
+        _arguments.finite(name, a)
     sigma = sigma.astype(np.float64)
     size = np.abs(sigma).max()
     if abs(sigma[0, 1] - sigma[1, 0]) > 1e-5 * size:
-        _checks.raise_error("covariance", "a symmetric matrix", _checks.briefly(sigma.tolist()))
+        _arguments.raise_error("covariance", "a symmetric matrix", _arguments.briefly(sigma.tolist()))
     values, vectors = np.linalg.eigh(sigma)
     if values[0] < -1e-5 * size:
-        _checks.raise_error("covariance", "a positive semi-definite matrix", f"eigenvalue {values[0]:.3g}")
-    levels = [_checks.number("level", v, low=0, above=True) for v in np.ravel(level)]
+        _arguments.raise_error("covariance", "a positive semi-definite matrix", f"eigenvalue {values[0]:.3g}")
+    levels = [_arguments.number("level", v, low=0, above=True) for v in np.ravel(level)]
     for v in levels:
         if v >= 1:
-            _checks.raise_error("level", "probabilities between 0 and 1", f"{v:g}")
+            _arguments.raise_error("level", "probabilities between 0 and 1", f"{v:g}")
     ax = axes_or_current(ax)
     # the axis nearest to the first feature is the width, so that a diagonal is not turned
     first = int(abs(vectors[0, 1]) >= abs(vectors[0, 0]))

@@ -16,8 +16,8 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
 
@@ -46,14 +46,14 @@ def axes_or_current(ax: Any) -> Axes:
     if ax is None:
         return plt.gca()
     if not isinstance(ax, Axes):
-        _checks.raise_error("ax", "Axes of matplotlib", type(ax).__name__, TypeError)
+        _arguments.raise_error("ax", "Axes of matplotlib", type(ax).__name__, TypeError)
     return ax
 
 
 def fitted_state(model: object) -> Fitted:
     """Return what a model fitted; refuse another thing."""
     if not isinstance(model, MultiVariateGaussian):
-        _checks.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
+        _arguments.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
     return model._model()
 
 
@@ -61,37 +61,37 @@ def checked(
     images: ArrayLike, maps: ArrayLike, vmax: float | None, cmap: str | colors.Colormap
 ) -> tuple[Array, int, Array, colors.Normalize, colors.Colormap]:
     """Return images, the number that is white in them, their maps, and the scale and colours of these."""
-    x = _checks.array("images", images)
+    x = _arguments.array("images", images)
     colour = x.ndim == 4 and x.shape[3] in (3, 4)
     if not (x.ndim == 3 or colour) or 0 in x.shape:
         hint = "the colours go last: images.transpose(0, 2, 3, 1)" if x.ndim == 4 else ""
         wanted = "shape (M, height, width), or (M, height, width, 3 or 4) for colours"
-        _checks.raise_error("images", wanted, f"shape {x.shape}", hint=hint)
+        _arguments.raise_error("images", wanted, f"shape {x.shape}", hint=hint)
     if x.dtype.kind == "f":
         x = x.astype(np.float64)
     white = 1 if x.dtype.kind in "fb" else 255
-    _checks.finite("images", x)
+    _arguments.finite("images", x)
     if x.min() < 0 or x.max() > white:
         wanted = f"{'whole numbers' if white > 1 else 'floats'} from 0 to {white}"
         hint = "undo the normalisation that was made for the network" if white == 1 else ""
-        _checks.raise_error("images", wanted, f"{x.min():.4g} to {x.max():.4g}", hint=hint)
+        _arguments.raise_error("images", wanted, f"{x.min():.4g} to {x.max():.4g}", hint=hint)
     d = checked_maps("maps", maps, len(x)).astype(np.float64)
-    top = float(d.max()) if vmax is None else _checks.number("vmax", vmax, low=0, above=True)
+    top = float(d.max()) if vmax is None else _arguments.number("vmax", vmax, low=0, above=True)
     try:
         colours = mpl.colormaps.get_cmap(cmap)
     except (TypeError, ValueError):
-        _checks.raise_error("cmap", "the name of a colour map of matplotlib", _checks.briefly(cmap))
+        _arguments.raise_error("cmap", "the name of a colour map of matplotlib", _arguments.briefly(cmap))
     return x, white, d, colors.Normalize(0, top or 1.0), colours
 
 
 def checked_maps(name: str, value: ArrayLike, n: int) -> Array:
     """Return one picture of finite numbers for each of n images."""
-    d = _checks.array(name, value)
+    d = _arguments.array(name, value)
     if d.ndim != 3 or len(d) != n or 0 in d.shape:
         hint = "a single image and its map need their axis too: image[None], map[None]" if d.ndim == 2 else ""
         wanted = f"shape ({n}, height, width), as there are {n} images"
-        _checks.raise_error(name, wanted, f"shape {d.shape}", hint=hint)
-    _checks.finite(name, d)
+        _arguments.raise_error(name, wanted, f"shape {d.shape}", hint=hint)
+    _arguments.finite(name, d)
     return d
 
 
@@ -108,16 +108,16 @@ def panels(
     """Return a figure and axes ``(rows, columns, high)`` for images side by side in it, with titles."""
     n, height, width = shape[:3]
     if titles is not None and (isinstance(titles, str) or len(titles) != n):
-        _checks.raise_error("titles", f"{n} titles, one for each image", _checks.briefly(titles))
+        _arguments.raise_error("titles", f"{n} titles, one for each image", _arguments.briefly(titles))
     columns = math.ceil(n / math.ceil(n / most)) if columns is None else columns
-    columns = min(_checks.integer("columns", columns, low=1), n)
+    columns = min(_arguments.integer("columns", columns, low=1), n)
     rows = math.ceil(n / columns)
     if fig is None:
         side = min(side, max(1.0, 12 / columns))
         fig = new_figure(columns * side + 0.9, rows * (high * side * height / width + 0.4))
         fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
     elif not isinstance(fig, (Figure, SubFigure)):
-        _checks.raise_error("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
+        _arguments.raise_error("fig", "a Figure of matplotlib", type(fig).__name__, TypeError)
     axes = fig.subplots(high * rows, columns, squeeze=False).reshape(rows, high, columns).swapaxes(1, 2)
     for i, column in enumerate(axes.reshape(-1, high)):
         for ax in column:

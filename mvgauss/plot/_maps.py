@@ -9,7 +9,7 @@ from matplotlib import colors
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks
+from mvgauss import _arguments
 from mvgauss.plot import _figure
 
 
@@ -152,10 +152,10 @@ def overlay(
     (3, 'standard deviations\n(outlined above 2)')
     """
     x, white, d, scale, cmap = _figure.checked(images, maps, vmax, cmap)
-    limit = None if limit is None else _checks.number("limit", limit, low=0)
-    alpha = _checks.number("alpha", alpha, low=0, above=True)
+    limit = None if limit is None else _arguments.number("limit", limit, low=0)
+    alpha = _arguments.number("alpha", alpha, low=0, above=True)
     if alpha > 1:
-        _checks.raise_error("alpha", "an opacity of at most 1", f"{alpha:g}")
+        _arguments.raise_error("alpha", "an opacity of at most 1", f"{alpha:g}")
     rgba = cmap(np.linspace(0, 1, 256))
     rgba[:, 3] *= alpha * np.linspace(0, 1, 256) ** 2
     figure, axes = _figure.panels(x.shape, titles, columns, fig, high=1, most=6, side=2.5)

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from mvgauss import _checks
-from mvgauss._checks import Array
+from mvgauss import _arguments
+from mvgauss._arguments import Array
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss.plot._figure import axes_or_current, fitted_state
 
@@ -83,14 +83,14 @@ def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = N
     (standard deviations)
     """
     fitted = fitted_state(model)
-    d = _checks.array("distances", distances)
+    d = _arguments.array("distances", distances)
     grid = (fitted.n_patches,) if fitted.grid is None else fitted.grid
     fits = d.shape[1:] == grid or (fitted.grid is None and math.prod(d.shape[1:]) == fitted.n_patches)
     if d.ndim < 1 or not fits or 0 in d.shape:
-        _checks.raise_error("distances", f"shape {('M', *grid)}".replace("'", ""), d.shape)
-    _checks.finite("distances", d)
+        _arguments.raise_error("distances", f"shape {('M', *grid)}".replace("'", ""), d.shape)
+    _arguments.finite("distances", d)
     if d.min() < 0:
-        _checks.raise_error("distances", "numbers >= 0", f"{d.min():g}")
+        _arguments.raise_error("distances", "numbers >= 0", f"{d.min():g}")
     n = d.size
     if n <= _POINTS:
         i = np.arange(n)
