@@ -51,7 +51,9 @@ def checked(model: object, x: object, fitted: Fitted | None) -> tuple[da.Array, 
     if not isinstance(x, da.Array):
         _arguments.raise_error("embedding", "a dask.array.Array", type(x).__name__, TypeError)
     if any(math.isnan(n) for n in x.shape):
-        _arguments.raise_error("embedding", "chunks of known sizes", x.shape, hint="see .compute_chunk_sizes()")
+        _arguments.raise_error(
+            "embedding", "chunks of known sizes", x.shape, hint="see .compute_chunk_sizes()"
+        )
     seen = model._embedding(x, fitted)
     if x.numblocks[seen.axis] > 1:
         wanted, got = f"features, axis {seen.axis}, in one chunk", f"chunks {x.chunks[seen.axis]}"
@@ -85,7 +87,9 @@ def states(
     if sample_weight is not None:
         weights, index = da.asarray(sample_weight), (0,)
         if weights.shape != (n := seen.n_samples,):
-            _arguments.raise_error("sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}")
+            _arguments.raise_error(
+                "sample_weight", f"shape (N,) with N = {n} samples", f"shape {weights.shape}"
+            )
         weights = weights.rechunk((x.chunks[0],))
     every = tuple(range(x.ndim))
     leaves = da.blockwise(

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._gaussian import MultiVariateGaussian
-from mvgauss._html import is_constant
+from mvgauss._model.card import is_constant
 from mvgauss.plot._figure import fitted_state, new_figure
 
 #: The title of each map.

@@ -1,0 +1,1 @@
+"""How long stacks are walked: blocks, threads, progress; knows nothing of statistics."""
