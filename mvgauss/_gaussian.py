@@ -29,9 +29,6 @@ from mvgauss._stats.conformal import checked_rate
 from mvgauss._stats.cov import cov
 from mvgauss._stats.shrinkage import Regularisation
 
-#: The largest weight that is taken: far below where its square leaves the range.
-_LARGEST_WEIGHT = 1e100
-
 
 class MultiVariateGaussian:
     r"""One multivariate Gaussian for each patch of image embeddings.
@@ -59,8 +56,9 @@ class MultiVariateGaussian:
     feature_axis : int, default 1
         Which axis of an embedding holds the features.
     dtype : dtype, optional
-        ``float32`` or ``float64``, in which results and factors are kept; computing is in double
-        precision. By default single for an embedding in half or single precision, else double.
+        ``float32`` or ``float64``, in which results, rows and factors are stored; moments and factors are
+        computed in double precision. By default single for an embedding in half or single precision,
+        else double.
     n_jobs : int, optional
         Number of threads, as in joblib: all CPUs that this process may use for None or -1, one less
         for -2; 1 for no threads.
@@ -72,9 +70,10 @@ class MultiVariateGaussian:
     mean : ndarray, shape (C, P)
         Mean of each patch; P counts the grid in row-major order.
     covariance : ndarray, shape (P, C, C)
-        Regularised covariances, the ridge included; computed when asked for.
+        Regularised covariances, the ridge included; computed at each access. For those of one patch,
+        `select` it first.
     inv_covariance : ndarray, shape (P, C, C)
-        Their (pseudo-)inverses, exactly symmetric; computed from the factors when asked for.
+        Their (pseudo-)inverses, exactly symmetric; computed from the factors at each access.
     rank : ndarray of int, shape (P,)
         Ranks of the regularised covariances.
     read_bytes : int, default 134217728
@@ -94,14 +93,14 @@ class MultiVariateGaussian:
 
     The model stores for each patch its mean, its scatter (both merge, so they stand for any number of
     samples) and a factor. With few samples for the number of features, the scatter is stored as N - 1
-    rows, or as the samples themselves if they are in single precision, and distances are computed from
-    these and a small matrix, without any C x C matrix. With more samples it is a triangle, and the factor
-    is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance is
+    rows, and distances are computed from these and a small matrix, without any C x C matrix. With more
+    samples it is a triangle, and the factor is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance is
     :math:`\lVert W (x - \mu) \rVert`. Both forms give the same results.
 
-    With a ridge or shrinkage no direction is dropped: the rank is C. Otherwise a variance counts as zero
-    if it is at most C times the machine epsilon of the largest, or if rounding to the dtype of the
-    embedding may have caused it.
+    With a ridge no direction is dropped: the rank is C. Without one, a covariance that is regular when its
+    features are scaled to unit variance keeps every direction; otherwise a variance counts as zero if it is
+    at most C times the machine epsilon of the largest, or if rounding to the dtype of the embedding may
+    have caused it. Where nothing varies, shrinkage adds nothing, and `fit` warns.
 
     The intensities :math:`\rho` are those of the papers for the covariance of divisor n, as in
     scikit-learn, and are applied to the covariance with `ddof`. ``"oas"`` [2]_ (eq. 23) is
@@ -209,6 +208,8 @@ class MultiVariateGaussian:
         FewSamplesWarning
             If there are no more samples than features, and no shrinkage; of an array that is read part
             by part, at the first use.
+        ConstantPatchWarning
+            If there is shrinkage without a ridge, and patches where nothing varies.
         PictureWarning
             If the embedding looks like pictures: uint8, with 3 or 4 on the last axis.
         """
@@ -223,7 +224,8 @@ class MultiVariateGaussian:
 
         However the samples are split and ordered, the model is that of `fit` on all of them, up to
         rounding. After `fit`, it adds to the fitted samples. The factors are computed at the first use,
-        which warns of few samples as `fit` does, unless the model was calibrated.
+        which warns as `fit` does. A limit that was set stays, and the next decision warns that it belongs
+        to fewer samples.
 
         Parameters
         ----------
@@ -324,7 +326,7 @@ class MultiVariateGaussian:
 
     @property
     def inv_covariance(self) -> Array:
-        """Inverses of the regularised covariances, ``(P, C, C)``; computed anew at each access, see `select`."""
+        """Their (pseudo-)inverses, ``(P, C, C)``; computed anew at each access, see `select`."""
         return scoring.inverse(self._scorable(), self._walk("inv_covariance"))
 
     @property
@@ -390,28 +392,19 @@ class MultiVariateGaussian:
             raise AttributeError("feature_names_in_: this model was fitted without feature names")
         return names.copy()
 
-    def diagnostics(self, embedding: ArrayLike | None = None) -> dict[str, Array]:
+    def diagnostics(self) -> dict[str, Array]:
         r"""Describe the fit of each patch, as maps.
-
-        Parameters
-        ----------
-        embedding : array_like, shape (N, C, *grid), optional
-            The embeddings that the model was fitted on, for what needs more than the moments.
 
         Returns
         -------
         dict of ndarray, each of the grid's shape
             ``rank``; ``condition`` number of the regularised covariance (inf if singular);
-            ``effective_samples``, Kish's :math:`(\sum w)^2 / \sum w^2`; ``shrinkage`` intensity. With
-            `embedding` also Mardia's ``kurtosis``, the mean of the fourth powers of the distances
-            under the plain covariance with divisor N, and its ``kurtosis_expected`` for a Gaussian,
-            r (r + 2) (N - 1) / (N + 1) with the rank r; the standard deviation of their difference is
-            about sqrt(8 r (r + 2) / N).
+            ``effective_samples``, Kish's :math:`(\sum w)^2 / \sum w^2`; ``shrinkage`` intensity.
 
         Raises
         ------
         ValueError
-            If the model is not fitted, or `embedding` has other sizes or is not finite.
+            If the model is not fitted.
         """
         state = self._scorable()
         return scoring.diagnostics(state, self._walk("diagnostics"))
@@ -540,33 +533,41 @@ class MultiVariateGaussian:
 
         Raises
         ------
-        ValueError, TypeError
+        ValueError
+            As `mahalanobis`, or if the model has no law before `calibrate`.
+        TypeError
             As `mahalanobis`.
 
         Notes
         -----
         ``"hotelling"``
-            :math:`d^2 \sim \frac{p (n+1)(n-1)}{n (n-p)} F(p, n-p)`, exact under the model: for
+            :math:`d^2 \sim \frac{p (n+1)(n-1)}{n (n-p)} F(p, n-p)`, exact for Gaussian features: of
             n samples of equal weight, more than features, without ridge and shrinkage. p is the rank.
+        ``"hotelling-bound"``
+            The same of :math:`(1 - \rho)\, d^2`, for such samples with a ridge or shrinkage of intensity
+            :math:`\rho`. As :math:`\hat\Sigma \succeq (1 - \rho) S`, p-values are at least the exact
+            ones: of good patches they are never smaller than uniform ones.
         ``"leave-one-out"``
             :math:`(1 + \#\{\text{good} \ge d\}) / (n + 1)` among the leave-one-out distances of
-            the fitted images at the same patch, after `calibrate`: for every other model. It assumes no
-            distribution, and is conservative: p-values of good images are slightly larger than uniform
-            ones, the more so the fewer samples there are for the features, since each leave-one-out
-            distance comes from a model of one sample less. The smallest value is 1 / (n + 1).
+            the fitted images at the same patch, after `calibrate`: of every model. It assumes no
+            distribution; each leave-one-out distance comes from a model of one sample less. The smallest
+            value is 1 / (n + 1).
         ``"chi2"``
-            :math:`\chi^2` with as many degrees of freedom as the rank, for a model that has no exact
-            distribution and was not calibrated. It is the limit for many samples *without* a ridge or
-            shrinkage, and far off for few: with twice as many samples as features, nearly all good
-            patches have a p-value below 1 %; with a ridge that is not small compared with all variances,
-            none has. Prefer `calibrate`.
+            :math:`\chi^2` with as many degrees of freedom as the rank, for given parameters
+            (`from_parameters`): exact if they are those of the Gaussian.
+
+        Other models, of no more samples than features or of samples of unequal weight, have none of these
+        laws before they are calibrated.
         """
         state = self._scorable()
         return decisions.p_value(state, self._embedding(embedding, state), self._walk("p_value"))
 
     @property
     def p_value_law(self) -> str:
-        """Distribution of `p_value`: ``"hotelling"`` (exact), ``"leave-one-out"`` or ``"chi2"`` (rough)."""
+        """Law of `p_value`: ``"hotelling"``, ``"hotelling-bound"``, ``"leave-one-out"`` or ``"chi2"``.
+
+        A model that has none of them raises, and says which line calibrates it.
+        """
         return decisions.required_law(self._fitted())
 
     def leave_one_out(self, embedding: ArrayLike, sample_weight: ArrayLike | None = None) -> Array:
@@ -600,8 +601,10 @@ class MultiVariateGaussian:
 
         .. math:: d^2 = \left(\frac{n}{n-1}\right)^2 \frac{q}{1 - c q} .
 
-        A patch is refitted only where this loses too many digits. The distances of fitted images under
-        the model itself are too small, since the mean and the covariance were estimated from them.
+        A patch is refitted only where this loses too many digits. The intensity and the target of shrinkage
+        are those of all samples, a difference of order 1/n. The distances of fitted images under the model
+        itself are too small, since the mean and the covariance were estimated from them. Samples of many
+        different weights take one factor for each of these.
         """
         state, x, weights = self._fitted_samples(embedding, sample_weight)
         return leave_one_out(state, x, weights, self._walk("leave_one_out"))
@@ -621,12 +624,13 @@ class MultiVariateGaussian:
         Returns
         -------
         MultiVariateGaussian
-            The model itself. It keeps N numbers more for each patch, until new samples come.
+            The model itself. It has N numbers more for each patch, until new samples come.
 
         Raises
         ------
         ValueError
-            As `leave_one_out`.
+            As `leave_one_out`, or if a model without ridge and shrinkage has at most C + 1 samples: a
+            pseudo-inverse that loses an image loses a direction.
         """
         with self._training_lock:
             state, x, weights = self._fitted_samples(embedding, sample_weight)
@@ -663,9 +667,8 @@ class MultiVariateGaussian:
         ------
         ValueError
             If the rate is too small for n images (the message has the smallest possible rate), if the
-            images are not what `source` says, as far as the model can tell (one of few samples knows
-            each of them unless some are alike, one of more only all together), or as for `mahalanobis`
-            and `leave_one_out`.
+            images are not what `source` says (held-out ones as many as were fitted, with their mean, are
+            the fitted ones), or as for `mahalanobis` and `calibrate`.
         TypeError
             If an argument is of the wrong kind.
 
@@ -679,7 +682,8 @@ class MultiVariateGaussian:
         exchangeable [1]_. The probability is over the n images too.
 
         The training images are scored by `leave_one_out`, each by a slightly different model from the
-        one in use. The rate is then approximate, without a guarantee, but all images are used.
+        one in use. The rate is then approximate, without a guarantee, but all images are used. A calibrated
+        model has these distances already.
 
         References
         ----------
@@ -742,14 +746,15 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            If the model is not fitted, or the embedding is of another shape or not finite.
+            If the model is not fitted, or has no limit and no law that gives one, or the embedding is of
+            another shape or not finite.
         TypeError
             If an argument is of the wrong kind.
 
         Warns
         -----
         DefaultThresholdWarning
-            If no limit was set and the distribution of the model is not exact.
+            If no limit was set, or if it was set for fewer samples than are fitted now.
 
         Notes
         -----
@@ -1123,12 +1128,7 @@ class MultiVariateGaussian:
         weights = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
-            weights = _arguments.weights(
-                "sample_weight", sample_weight, (), x.n_samples, all_zero=part_of_a_stream
-            )
-            if weights.max() > _LARGEST_WEIGHT:
-                wanted = "numbers of samples whose squares add up"
-                _arguments.raise_error("sample_weight", wanted, f"{weights.max():.3g}")
+            weights = fitting.checked_weights(sample_weight, x.n_samples, all_zero=part_of_a_stream)
         state = fitting.fit(
             x,
             weights,

@@ -47,6 +47,11 @@ class Precision(Stack):
         raise NotImplementedError
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype that is stored of the largest array."""
+        raise NotImplementedError
+
+    @property
     def numbers_per_distance(self) -> int:
         """How many numbers of the factor one distance reads."""
         raise NotImplementedError
@@ -62,6 +67,10 @@ class Dense(Precision):
     def of(cls, w: Whitening, dtype: np.dtype[Any]) -> Dense:
         """Store whitening matrices in a dtype."""
         return cls(w.rank, w.log_pdet, w.root.astype(dtype, copy=False))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.root.dtype
 
     @property
     def numbers_per_distance(self) -> int:
@@ -142,6 +151,10 @@ class LowRank(Precision):
             rank[bare] = counts.sum(axis=1)
             log_pdet[bare] = 2 * np.log(np.where(counts, sd, 1)).sum(axis=1)
         return cls(rank, log_pdet, rows, t.root, scale, floor)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.rows.dtype
 
     @property
     def numbers_per_distance(self) -> int:

@@ -56,7 +56,7 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
     """
     c = s.shape[-1]
     variance = np.diagonal(s, axis1=1, axis2=2)
-    constant = np.zeros(variance.shape, bool)
+    constant: Array = np.zeros(variance.shape, bool)
     regular_part = s
     if not variance.all():
         constant = ~s.any(axis=2)
@@ -67,7 +67,7 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
         proven = (floor > _MARGIN * c * EPS * variance.sum(axis=1)) & np.isfinite(log_pdet)
         if not proven.all():
             inverse = np.where(constant, 0, np.einsum("bij,bij->bj", root, root))
-            regular = _MARGIN * c**2 * EPS * np.vecdot(variance, inverse) < 1
+            regular = np.asarray(_MARGIN * c**2 * EPS * np.vecdot(variance, inverse) < 1)
             nothing_dropped = regular.copy()
             if rtol is not None:
                 nothing_dropped &= _MARGIN * rtol * variance.sum(axis=1) * inverse.sum(axis=1) < 1
@@ -121,7 +121,7 @@ def directions_of_rows(rows: Array, noise: Array) -> tuple[Array, Array, Array]:
     limit = np.broadcast_to(c * EPS * variance[:, :1], variance.shape)
     uneven = np.flatnonzero((variance <= limit).any(axis=1))
     if uneven.size:  # which the units of the features may do alone
-        size = np.sqrt(np.vecdot(rows[uneven], rows[uneven], axis=1))
+        size = np.linalg.norm(rows[uneven], axis=1)
         scaled = np.linalg.svd(rows[uneven] / np.where(size > 0, size, 1)[:, None], compute_uv=False)
         regular = scaled[:, -1:] ** 2 > _MARGIN * c * EPS * scaled[:, :1] ** 2
         limit = limit.copy()

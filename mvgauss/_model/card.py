@@ -148,7 +148,7 @@ def _facts(model: object, state: State) -> Iterator[tuple[str, str]]:
 
 
 def _condition(state: State) -> str:
-    """Return the condition numbers that `diagnostics` gives: of all patches, or of a part if they are large."""
+    """Return the condition numbers that `diagnostics` gives: of all patches, or of a part of many."""
     precision, c = state.required_precision(), state.n_features
     # a factor of n < C samples works on matrices of that size
     side = min(c, 2 * state.n_samples or math.inf)

@@ -125,9 +125,9 @@ def default_limit(state: State) -> float:
             return math.sqrt(squared.max())
     raise ValueError(
         "threshold_: expected a model with a limit, got none, and no law gives one for "
-        f"{state.n_samples} samples of {state.n_features} features{' so regularised' * state.regularisation.regularises}"
-        "; set one with the fitted images, model.threshold(train, 0.05, source='training'), or with "
-        "other good ones, model.threshold(good, 0.05)"
+        f"{state.n_samples} samples of {state.n_features} features regularised so; set one with the fitted "
+        "images, model.threshold(train, 0.05, source='training'), or with other good ones, "
+        "model.threshold(good, 0.05)"
     )
 
 
@@ -162,7 +162,7 @@ def with_limit_of_training(
     _raise_if_a_direction_is_lost(state, weights)
     stored = None if state.calibration is None else state.calibration.largest
     if stored is not None and not state.weighted:
-        sums = sum(_sums(x, stack) for _, stack in x.parts())
+        sums = sum((_sums(x, stack) for _, stack in x.parts()), np.zeros(()))
         if x.n_samples != state.n_samples or not _is_mean_of(state, x, sums):
             wanted = f"the {state.n_samples} samples that were fitted"
             _arguments.raise_error("embedding", wanted, f"{x.n_samples}, not those")
@@ -228,7 +228,7 @@ def _raise_if_a_direction_is_lost(state: State, weights: Array | None) -> None:
     if state.n_samples and not state.regularisation.regularises and n <= state.n_features + 1:
         _arguments.raise_error(
             "embedding",
-            f"more than C + 1 = {state.n_features + 1} samples for leave-one-out limits without regularisation",
+            f"more than C + 1 = {state.n_features + 1} samples for leave-one-out limits without a ridge",
             f"{n}",
             hint="without one of them a pseudo-inverse loses a direction; set reg_covar or shrinkage, or use "
             "good images that were not fitted",
@@ -237,11 +237,12 @@ def _raise_if_a_direction_is_lost(state: State, weights: Array | None) -> None:
 
 def _sums(x: Embedding, stack: Array) -> Array:
     """Return the sums of samples ``(*grid, M, C)``, ``(P, C)``."""
-    return stack.sum(axis=-2, dtype=np.float64).reshape(x.n_patches, x.n_features)
+    sums = stack.sum(axis=-2, dtype=np.float64)
+    return np.asarray(sums.reshape(x.n_patches, x.n_features))
 
 
 def _is_mean_of(state: State, x: Embedding, sums: Array) -> bool:
-    """Return whether the mean of as many images is that of the fitted ones, wherever that tells them apart."""
+    """Return whether as many images have the mean of the fitted ones, wherever that tells them apart."""
     n = state.n_samples
     spread = np.sqrt(state.variance())
     size = spread + np.abs(state.mean)

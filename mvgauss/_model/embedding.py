@@ -187,7 +187,7 @@ def names_of_columns(value: object) -> Array | None:
 
 
 def check_names(fitted: Array | None, given: Array | None, estimator: str) -> None:
-    """Refuse other names than those that were fitted, in scikit-learn's words; warn where one side has none."""
+    """Refuse other names than the fitted ones, in scikit-learn's words; warn where one side has none."""
     if fitted is None or given is None:
         have, was = ("has", "without") if fitted is None else ("does not have valid", "with")
         message = f"X {have} feature names, but {estimator} was fitted {was} feature names"

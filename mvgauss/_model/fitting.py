@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mvgauss import _arguments
 from mvgauss._arguments import Array
@@ -22,12 +23,24 @@ from mvgauss._stats.shrinkage import Regularisation, estimate
 #: Below, the squares of deviations lose digits to the end of the range.
 _SMALLEST_TRACE = 1e-290
 
+#: The largest weight that is taken: far below where its square leaves the range.
+_LARGEST_WEIGHT = 1e100
+
 
 class Walk(NamedTuple):
     """How blocks of patches are walked: the threads, and the text of a progress bar."""
 
     n_jobs: int | None = None
     progress: str | None = None
+
+
+def checked_weights(sample_weight: ArrayLike, n: int, *, all_zero: bool) -> Array:
+    """Return sample weights ``(N,)``; those of a part of a stream may be `all_zero`."""
+    weights = _arguments.weights("sample_weight", sample_weight, (), n, all_zero=all_zero)
+    if weights.max() > _LARGEST_WEIGHT:
+        expected = "numbers of samples whose squares add up"
+        _arguments.raise_error("sample_weight", expected, f"{weights.max():.3g}")
+    return weights
 
 
 def fit(
@@ -70,7 +83,7 @@ def fit_stack(
     with_precision: bool,
     walk: Walk,
 ) -> State:
-    """Fit samples ``(*grid, N, C)`` with weights ``(N,)``; the precision of a block while it is in the cache."""
+    """Fit samples ``(*grid, N, C)``; if asked for, a block is factored while its moments are in the cache."""
     *grid, n, c = x.shape
     if weights is not None and (weights == 1).all():
         weights = None

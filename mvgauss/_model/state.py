@@ -19,7 +19,7 @@ from mvgauss._stats.shrinkage import Regularisation
 _DOUBLE = np.dtype(np.float64)
 
 #: Arrays of which no number is negative.
-_NOT_NEGATIVE = {"rank", "intensity", "fourth", "scale", "floor", "loo_distances", "loo_largest"}
+_NOT_NEGATIVE = {"rank", "shrinkage", "fourth", "scale", "floor", "loo_distances", "loo_largest"}
 
 
 class Calibration(NamedTuple):
@@ -86,7 +86,7 @@ class State:
         if self.precision is not None:
             arrays |= self.precision.arrays()
         if self.intensity is not None:
-            arrays["intensity"] = self.intensity
+            arrays["shrinkage"] = self.intensity
         if self.moments is not None:
             arrays |= self.moments.stored_arrays()
         if self.calibration is not None:
@@ -97,8 +97,7 @@ class State:
         """Return the same model of other patches, of which these are the arrays."""
         moments = None
         if self.moments is not None:
-            totals = self.n_samples, self.sum_weights, self.sum_squared_weights
-            moments = Moments.of_arrays(*totals, arrays["mean"], dict(arrays))
+            moments = Moments.of_arrays(self.n_samples, self.sum_weights, arrays["mean"], arrays)
         calibration = None
         if self.calibration is not None:
             calibration = Calibration(arrays["loo_distances"], None)
@@ -107,8 +106,8 @@ class State:
             grid=grid,
             mean=arrays["mean"],
             moments=moments,
-            precision=_precision_of(arrays),
-            intensity=arrays.get("intensity"),
+            precision=precision_of_arrays(arrays),
+            intensity=arrays.get("shrinkage"),
             calibration=calibration,
         )
 
@@ -221,9 +220,9 @@ def unpacked(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> State:
             _arguments.raise_error("n_samples", "at least one", "0")
         names.add("rows" if fits_in_rows(n, c) else "triangle")
         names |= {"third", "fourth"} if regularisation.needs_fourth else set()
-    precision = _precision_of(arrays)
+    precision = precision_of_arrays(arrays)
     if precision is not None:
-        names |= {*precision.arrays(), "intensity"}
+        names |= {*precision.arrays(), "shrinkage"}
     if set(arrays) != names or not (resumable or precision):
         _arguments.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
     check_arrays(arrays, p, c, n if resumable else None, dtype)
@@ -236,9 +235,9 @@ def unpacked(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> State:
         n_samples=n,
         sum_weights=w,
         sum_squared_weights=v,
-        moments=Moments.of_arrays(n, w, v, mean, dict(arrays)) if resumable else None,
+        moments=Moments.of_arrays(n, w, mean, arrays) if resumable else None,
         precision=precision,
-        intensity=arrays.get("intensity"),
+        intensity=arrays.get("shrinkage"),
         calibration=_checked_calibration(arrays, n),
         limit=_checked_limit(values.get("limit")),
         feature_names=_checked_names(values.get("feature_names"), c),
@@ -249,7 +248,7 @@ def check_arrays(arrays: Mapping[str, Array], p: int, c: int, n: int | None, dty
     """Refuse arrays of other shapes or kinds than those of n samples, and values that cannot be."""
     lengths = {name: a.shape[1] for name, a in arrays.items() if a.ndim > 1}
     rows = lengths.get("rows", 0) if n is None else max(0, n - 1)
-    scalars = ("fourth", "scale", "floor", "log_pdet", "intensity")
+    scalars = ("fourth", "scale", "floor", "log_pdet", "shrinkage")
     expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = dict.fromkeys(scalars, ((p,), _DOUBLE))
     expected |= {
         "mean": ((p, c), _DOUBLE),
@@ -267,13 +266,13 @@ def check_arrays(arrays: Mapping[str, Array], p: int, c: int, n: int | None, dty
         if a.shape != shape or a.dtype != kind:
             _arguments.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
         _arguments.finite(name, a)
-        most = {"rank": c, "intensity": 1}.get(name, math.inf)
+        most = {"rank": c, "shrinkage": 1}.get(name, math.inf)
         if a.size and ((name in _NOT_NEGATIVE and a.min() < 0) or a.max() > most):
             wanted = f"numbers from 0 to {'infinity' if most == math.inf else most}"
             _arguments.raise_error(name, wanted, f"{a.min()} to {a.max()}")
 
 
-def _precision_of(arrays: Mapping[str, Array]) -> Precision | None:
+def precision_of_arrays(arrays: Mapping[str, Array]) -> Precision | None:
     """Return the precision of which these are the arrays, if they have one."""
     for kind in (Dense, LowRank):
         names = list(kind.__dataclass_fields__)

@@ -1,1 +1,1 @@
-"""How long stacks are walked: blocks, threads, progress; knows nothing of statistics."""
+"""How a long stack is computed: in blocks, on threads. Knows nothing of statistics."""

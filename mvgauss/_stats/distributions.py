@@ -35,7 +35,7 @@ def sf(squared: Array, n: float, p: Array) -> Array:
     return np.where(p > 0, special.betainc((n - p) / 2, half, (n - p) / (n - p + f)), zero)
 
 
-def isf(probability: float, n: float, p: Array) -> Array:
+def isf(probability: Array | float, n: float, p: Array) -> Array:
     """Return the squared distance that a new sample reaches with the given probability."""
     half = np.maximum(p, 1) / 2
     if math.isinf(n):

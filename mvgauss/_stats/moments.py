@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Mapping
 from functools import reduce
 from typing import Any, NamedTuple, Self
 
@@ -158,8 +159,8 @@ class Moments(Stack):
         in_rows = in_rows and fits_in_rows(n, c)
 
         def of_run(run: slice) -> Moments:
-            weights = [None if a is None else a[:, run] for a in (w, wa)]
-            return cls._of_run(x[:, run], *weights, working, in_rows, fourth)
+            w_run, wa_run = (None if a is None else a[:, run] for a in (w, wa))
+            return cls._of_run(x[:, run], w_run, wa_run, working, in_rows, fourth)
 
         def of_group(group: list[slice]) -> Moments:
             return reduce(cls.merge, map(of_run, group))
@@ -167,7 +168,7 @@ class Moments(Stack):
         if in_rows:
             return of_run(slice(0, n))
         # to merge a scatter costs as much as the product of a few samples
-        runs = blocks.slices(n, b * c * working.itemsize, least=2 * c) or [slice(0, 0)]
+        runs = blocks.slices(n, b * c * working.itemsize, least=2 * c)
         scatter_bytes = b * c * c * working.itemsize
         count = max(1, min(_GROUPS, len(runs), 2 * blocks.BLOCK_BYTES // max(1, scatter_bytes)))
         size = -(-len(runs) // count)
@@ -220,10 +221,10 @@ class Moments(Stack):
         return new
 
     @classmethod
-    def of_arrays(cls, n: int, total: float, squared: float, mean: Array, arrays: dict[str, Array]) -> Self:
-        """Return the moments of P patches with equal weights, of which these are the `stored_arrays`."""
-        p = len(mean)
-        new = cls._of_sums(n, np.full(p, total), np.full(p, squared), mean)
+    def of_arrays(cls, n: int, total: float, mean: Array, arrays: Mapping[str, Array]) -> Self:
+        """Return the moments of P patches, of which these are the `stored_arrays`; weights count samples."""
+        totals = np.full(len(mean), total)
+        new = cls._of_sums(n, totals, totals, mean)
         new._rows, new._triangle = arrays.get("rows"), arrays.get("triangle")
         new.third, new.fourth = arrays.get("third"), arrays.get("fourth")
         return new
@@ -400,7 +401,7 @@ class Moments(Stack):
         """Return the diagonal of M, ``(B, C)``."""
         if self._rows is not None:
             k = self._double_rows()
-            return np.asarray(np.vecdot(k, k, axis=-2))
+            return np.asarray(np.einsum("bnc,bnc->bc", k, k))
         if self._triangle is not None:
             return triangular.packed_diagonal(self._triangle, self.mean.shape[-1])
         return np.diagonal(self.scatter, axis1=-2, axis2=-1)
@@ -506,7 +507,7 @@ def _checked(
     rowvar: bool,
     dtype: DTypeLike | None,
 ) -> tuple[Array, list[Array], np.dtype[Any]]:
-    """Check the arguments; return observations ``(..., N, C)``, [w, w a] or [], and the dtype to compute in."""
+    """Check the arguments; return observations ``(..., N, C)``, [w, w a] or [], and the working dtype."""
     x = _arguments.array("observations", observations, complex_ok=True)
     rowvar = _arguments.flag("rowvar", rowvar)
     if dtype is None:

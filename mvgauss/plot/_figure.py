@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 
 from mvgauss import _arguments
 from mvgauss._arguments import Array
-from mvgauss._model.state import State
 from mvgauss._gaussian import MultiVariateGaussian
+from mvgauss._model.state import State
 
 
 class NotebookFigure(Figure):
@@ -54,7 +54,7 @@ def fitted_state(model: object) -> State:
     """Return what a model fitted; refuse another thing."""
     if not isinstance(model, MultiVariateGaussian):
         _arguments.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
-    return model._fitted()
+    return model._scorable()
 
 
 def checked(
