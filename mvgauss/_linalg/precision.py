@@ -130,8 +130,8 @@ class LowRank(Precision):
     floor: Array  #: (B,)
 
     @classmethod
-    def of_rows(cls, rows: Array, scale: Array, floor: Array, noise: Array) -> LowRank:
-        """Factor covariances of few rows ``(B, n, C)``; `noise` is that of the covariances."""
+    def of_rows(cls, rows: Array, scale: Array, floor: Array, noise: Array | None) -> LowRank:
+        """Factor covariances of few rows ``(B, n, C)``; without a floor, `noise` is as in `whiten`."""
         n, c = rows.shape[1:]
         k = rows.astype(np.float64, copy=False)
         gram = np.matmul(k, k.swapaxes(1, 2))
@@ -143,7 +143,7 @@ class LowRank(Precision):
         rank = np.where(known, c, t.rank)
         log_pdet = t.log_pdet + (c - n) * np.log(np.where(known, floor, 1))
         bare = np.flatnonzero(~known)
-        if bare.size:
+        if bare.size and noise is not None:
             v = np.sqrt(scale[bare])[:, None, None] * k[bare]
             left, sd, _ = directions_of_rows(v, noise[bare])
             counts = np.isfinite(sd)

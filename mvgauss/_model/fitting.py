@@ -115,16 +115,16 @@ def fit_stack(
         _raise_if_out_of_range(moments, block if weights is None else block[:, weights > 0])
         if earlier is not None:
             moments = earlier[b].merge(moments)
-        moments = moments.stored(dtype)
-        return moments, precision_of(moments, state) if with_precision else None
+        moments = moments.rounded(dtype)
+        return moments.packed(), precision_of(moments, state) if with_precision else None
 
     n_patches = len(earlier.mean) if earlier is not None else math.prod(grid)
     item_bytes, least = max(n, c) * c * 8, sharing_cache_lines(c, c)
     if fits_in_rows(n, c):  # so little work for each number that is read that cache lines matter more
         item_bytes = n * c * 8
         least = max(least, min(8, 8 * blocks.BLOCK_BYTES // item_bytes))
-    moments, made = blocks.walk(kernel, n_patches, item_bytes, least=least, **walk._asdict())
-    precision, intensity = (None, None) if made is None else made
+    moments, factored = blocks.walk(kernel, n_patches, item_bytes, least=least, **walk._asdict())
+    precision, intensity = (None, None) if factored is None else factored
     return replace(state, mean=moments.mean, moments=moments, precision=precision, intensity=intensity)
 
 
@@ -133,9 +133,9 @@ def merge(one: State, other: State, walk: Walk) -> State:
     mine, theirs = one.required_moments(), other.required_moments()
 
     def kernel(b: slice) -> Moments:
-        moments = mine[b].merge(theirs[b]).stored(one.dtype)
+        moments = mine[b].merge(theirs[b]).rounded(one.dtype)
         _raise_if_not_finite(moments)
-        return moments
+        return moments.packed()
 
     moments = blocks.walk(kernel, one.n_patches, one.n_features**2 * 8, **walk._asdict())
     return replace(
@@ -155,7 +155,7 @@ def merge(one: State, other: State, walk: Walk) -> State:
 def adopted(other: State, regularisation: Regularisation, dtype: np.dtype[Any]) -> State:
     """Return the moments of another model as a state of this dtype and regularisation."""
     state = other.with_regularisation(regularisation)
-    moments = state.required_moments().stored(dtype)
+    moments = state.required_moments().rounded(dtype)
     return replace(
         state, dtype=dtype, moments=moments, precision=None, intensity=None, calibration=None, limit=None
     )
@@ -176,17 +176,24 @@ def with_precision(state: State, walk: Walk) -> State:
 
 def precision_of(moments: Moments, state: State) -> tuple[Precision, Array]:
     """Factor the regularised covariances of a block; return the intensities of shrinkage too."""
-    noise = moments.noise(state.resolution)
+    noise = _noise(moments, state)
     scale, floor, intensity = estimate(moments, state.regularisation, noise)
-    size = np.sqrt(scale * moments.diagonal().sum(axis=1) + (0 if floor is None else floor))
+    size = np.sqrt(scale * moments.trace() + (0 if floor is None else floor))
     _arguments.representable(size, state.dtype)
     return moments.precision(scale, floor, noise, state.dtype), intensity
 
 
 def covariance_of(moments: Moments, state: State) -> Array:
     """Return the regularised covariances of a block, ``(B, C, C)``."""
-    scale, floor, _ = estimate(moments, state.regularisation, moments.noise(state.resolution))
+    scale, floor, _ = estimate(moments, state.regularisation, _noise(moments, state))
     return moments.covariance(scale, np.zeros(len(scale)) if floor is None else floor)
+
+
+def _noise(moments: Moments, state: State) -> Array | None:
+    """Return the variance that rounding may have put into each feature; None where a ridge alone decides."""
+    regularisation = state.regularisation
+    decides = regularisation.reg_covar and not regularisation.shrinkage
+    return None if decides else moments.noise(state.resolution)
 
 
 def identity(c: int, p: int, dtype: np.dtype[Any]) -> State:
@@ -214,7 +221,7 @@ def from_inverse(mean: Array, inverse: Array, rank: Array | None, dtype: np.dtyp
 
 def _raise_if_not_finite(moments: Moments) -> None:
     """Refuse moments of samples that are not finite, or too large to square."""
-    finite = np.isfinite(moments.diagonal().sum(axis=1)) & np.isfinite(moments.mean).all(axis=1)
+    finite = np.isfinite(moments.trace()) & np.isfinite(moments.mean).all(axis=1)
     if moments.fourth is not None:
         finite &= np.isfinite(moments.fourth)
     if not finite.all():
@@ -225,6 +232,6 @@ def _raise_if_out_of_range(moments: Moments, x: Array) -> None:
     """Refuse the same, and samples that differ by so little that the squares leave the range."""
     _raise_if_not_finite(moments)
     smallest = _SMALLEST_TRACE if moments.fourth is None else _SMALLEST_TRACE**0.5
-    small = np.flatnonzero(moments.diagonal().sum(axis=1) < smallest)
+    small = np.flatnonzero(moments.trace() < smallest)
     if (x[small] != x[small][:, :1]).any():
         raise TooSmallError

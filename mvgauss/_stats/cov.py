@@ -97,7 +97,7 @@ def cov(
            [175., 275.]])
     """
     moments = Moments(observations, aweights, fweights=fweights, rowvar=rowvar, dtype=dtype)
-    result = moments.cov(bias, ddof)
+    result = moments.into_cov(bias, ddof)  # the same as `Moments.cov`
     if dtype is not None:
         result = result.astype(_arguments.inexact("dtype", dtype, kinds="fc"), copy=False)
     return result.reshape(()) if result.shape == (1, 1) else result  # one variable, and no stack

@@ -324,13 +324,20 @@ class Moments(Stack):
         >>> Moments(np.array([1.0, 3.0])).cov(ddof=0)
         array([[1.]])
         """
-        divisor = self.divisor(_delta_degrees(bias, ddof))
         scatter = self.scatter
+        return self._over_divisor(scatter, bias, ddof, np.empty_like(scatter))
+
+    def into_cov(self, bias: bool, ddof: float | None) -> Array:
+        """Return the same in the memory of the scatter, which is lost."""
+        return self._over_divisor(self.scatter, bias, ddof, self.scatter)
+
+    def _over_divisor(self, scatter: Array, bias: bool, ddof: float | None, result: Array) -> Array:
+        """Write the scatter over its divisor into an array."""
+        divisor = self.divisor(_delta_degrees(bias, ddof))
         if scatter.size and np.any(divisor <= 0):
             warnings.warn(
                 "Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=_arguments.outside()
             )
-        result = np.empty_like(scatter)
         divisor = np.maximum(divisor, 0).astype(scatter.real.dtype)[..., None, None]
         with np.errstate(divide="ignore", invalid="ignore"):
             np.divide(scatter.real, divisor, out=result.real)
@@ -363,6 +370,7 @@ class Moments(Stack):
         if self._rows is not None and floor is not None:
             return LowRank.of_rows(self._rows, scale, floor, noise)
         if self._rows is not None:
+            assert noise is not None
             rows = self._double_rows() * np.sqrt(scale)[:, None, None]
             return Dense.of(whiten_rows(rows, noise), dtype)
         floor = np.zeros(len(scale)) if floor is None else floor
@@ -381,10 +389,14 @@ class Moments(Stack):
         s[:, i, i] += floor[:, None]
         return s
 
-    def stored(self, dtype: np.dtype[Any]) -> Moments:
-        """Return the same as a model stores it: rows in its dtype, a square packed in double."""
-        if self._rows is not None:
-            return self.with_arrays({"_rows": self._rows.astype(dtype, copy=False)})
+    def rounded(self, dtype: np.dtype[Any]) -> Moments:
+        """Return the same with rows in a dtype; a square stays double."""
+        if self._rows is None:
+            return self
+        return self.with_arrays({"_rows": self._rows.astype(dtype, copy=False)})
+
+    def packed(self) -> Moments:
+        """Return the same with half of a square."""
         if self._square is None:
             return self
         new = self.with_arrays({"_triangle": triangular.pack(self._square)})
@@ -405,6 +417,13 @@ class Moments(Stack):
         if self._triangle is not None:
             return triangular.packed_diagonal(self._triangle, self.mean.shape[-1])
         return np.diagonal(self.scatter, axis1=-2, axis2=-1)
+
+    def trace(self) -> Array:
+        """Return the trace of M, ``(B,)``."""
+        if self._rows is None:
+            return np.asarray(self.diagonal().sum(axis=-1))
+        k = self._double_rows()
+        return np.asarray(np.vecdot(k, k).sum(axis=-1))
 
     def noise(self, resolution: float) -> Array:
         r"""Return the variance that rounding may have put into each feature of a block, ``(B, C)``.
@@ -458,7 +477,7 @@ class Moments(Stack):
         else:
             k = self._double_rows()
             m_d = np.matmul(k.swapaxes(1, 2), np.matmul(k, d[:, :, None]))[:, :, 0]
-        trace, dd, w = self.diagonal().sum(axis=-1), np.vecdot(d, d), self.sum_weights
+        trace, dd, w = self.trace(), np.vecdot(d, d), self.sum_weights
         third = self.third + (trace + w * dd)[:, None] * d + 2 * m_d
         fourth = self.fourth + 4 * np.vecdot(self.third, d) + 4 * np.vecdot(d, m_d)
         return third, fourth + 2 * trace * dd + w * dd**2

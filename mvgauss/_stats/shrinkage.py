@@ -52,14 +52,14 @@ class Regularisation(NamedTuple):
 
 
 def estimate(
-    moments: Moments, regularisation: Regularisation, noise: Array
+    moments: Moments, regularisation: Regularisation, noise: Array | None
 ) -> tuple[Array, Array | None, Array]:
     r"""Return scale s, floor and intensity :math:`\rho`, ``(B,)`` each, of covariances s M + floor I.
 
     :math:`\hat\Sigma = (1 - \rho) S + \rho (\operatorname{tr} S / C) I + \varepsilon I`, with S the
     covariance of divisor W - ddof. Without regularisation the floor is None. Where the variance of a patch,
     or its estimated intensity, is nothing but rounding, shrinkage adds nothing that is known: :math:`\rho`
-    is zero.
+    is zero. `noise` is the variance that rounding may have put into each feature; a ridge alone needs none.
     """
     divisor, c = moments.divisor(regularisation.ddof), moments.mean.shape[-1]
     if not regularisation.regularises:
@@ -67,7 +67,8 @@ def estimate(
     rho = np.zeros(len(divisor))
     floor = np.full(len(divisor), regularisation.reg_covar)
     if regularisation.shrinkage is not None:
-        trace = moments.diagonal().sum(axis=1)
+        assert noise is not None
+        trace = moments.trace()
         varies = trace > noise.sum(axis=1) * moments.sum_weights
         rho = np.where(varies, intensity(moments, regularisation), 0)
         floor += rho * trace / (divisor * c)
