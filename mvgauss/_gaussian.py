@@ -935,7 +935,7 @@ class MultiVariateGaussian:
             self._raise_if_params_are_wrong()
             self._metadata = files.plain_metadata(header.pop("metadata"))
             self._state = unpacked(header, arrays)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"path: expected the parts of a saved model, got others: {error}") from error
         return self
 

@@ -155,7 +155,6 @@ LAWS = {
 
 
 @pytest.mark.parametrize("case", list(LAWS))
-@pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
 def test_a_model_has_the_law_of_the_table_and_any_may_be_calibrated(rng, tmp_path, case):
     options, n, w, law = LAWS[case]
     x = frozen(rng.standard_normal((n, 3, 4)))
@@ -203,7 +202,6 @@ def test_given_parameters_follow_chi_squared_which_is_exact_for_a_known_gaussian
 
 
 @pytest.mark.parametrize(("c", "close"), [(4, 0.04), (30, 0.15)])
-@pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
 def test_ranks_among_leave_one_out_distances_are_close_to_uniform_and_never_fire_too_often(rng, c, close):
     """With a ridge: closer with more samples than features, safe with fewer."""
     model, train, test = simulated(rng, n=20, c=c, patches=4000)

@@ -95,8 +95,8 @@ class Dense(Precision):
     def condition(self) -> Array:
         values = np.linalg.svd(self._double(), compute_uv=False)
         full = self.rank == self.root.shape[2]
-        smallest = np.where(full, values[:, -1], 1)
-        return np.where(full, (values[:, 0] / smallest) ** 2, np.inf)
+        smallest = np.where(full, np.min(values, axis=1, initial=np.inf), 1)
+        return np.where(full, (np.max(values, axis=1, initial=0) / smallest) ** 2, np.inf)
 
     def principal_axes(self) -> tuple[Array, Array]:
         _, values, vectors = np.linalg.svd(self._double(), full_matrices=False)

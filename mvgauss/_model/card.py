@@ -92,11 +92,14 @@ def _same(value: object, default: object) -> bool:
 
 
 def _written(name: str, value: Any) -> str:
-    """Return how a parameter is written in Python."""
+    """Return how a parameter is written in Python; one that cannot be written, by its type."""
     if name == "dtype":
-        with suppress(TypeError):
+        with suppress(TypeError, ValueError, SyntaxError):  # NumPy parses text
             value = np.dtype(value).name
-    return repr(value.item() if isinstance(value, np.generic) else value)
+    try:
+        return repr(value.item() if isinstance(value, np.generic) else value)
+    except Exception:  # of a class of the user, or of a number of more digits than Python writes
+        return f"<{type(value).__name__}>"
 
 
 def _facts(model: object, state: State) -> Iterator[tuple[str, str]]:

@@ -246,8 +246,9 @@ def _is_mean_of(state: State, x: Embedding, sums: Array) -> bool:
     n = state.n_samples
     spread = np.sqrt(state.variance())
     size = spread + np.abs(state.mean)
-    resolution = max(state.resolution, _arguments.epsilon(x.dtype))  # of a copy in half or single precision
-    rounding = (64 * n * EPS + 4 * resolution / math.sqrt(n)) * size
+    given, fitted = _arguments.epsilon(x.dtype), state.resolution
+    resolution = 0 if given == fitted else max(given, fitted)  # of a copy in half or single precision
+    rounding = (64 * n * EPS + 2 * resolution / math.sqrt(n)) * size
     telling = rounding < _TELLING * spread / math.sqrt(n)
     same = np.abs(sums / n - state.mean) <= rounding
     return bool(telling.any() and same[telling].all())

@@ -132,12 +132,14 @@ def _has_saver(path: str) -> bool:
     """Return whether the temporary file may be one that is being written."""
     with open(os.open(path, os.O_RDONLY | _NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
-        with contextlib.suppress(OSError, AttributeError):  # there are systems without such locks
-            if status.st_size:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
+        if status.st_size:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except (OSError, AttributeError):
+                pass  # a system without such locks
+            else:
                 return False
     return time.time() - status.st_mtime < 86_400
 
@@ -195,9 +197,9 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.orig_filename.removesuffix(".npy")
-        if f"{name}.npy" != info.orig_filename or not name.isidentifier() or name in members:
+        if f"{name}.npy" != info.orig_filename or name in members:
             raise ValueError(f"the member {info.orig_filename!r} has no name of an array, or that of another")
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        if info.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"the member {name!r} is compressed")
         members[name] = info
     if sum(info.file_size for info in members.values()) > size:
@@ -226,7 +228,7 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
         if npy.read_magic(member) != (1, 0):  # headers of later versions may be as long as the file
             raise ValueError(f"the member {info.filename!r} is of another version of .npy")
         shape, is_fortran, dtype = npy.read_array_header_1_0(member, max_header_size=_NPY_HEADER_BYTES)
-        if dtype.kind not in "iuf" or is_fortran or min(shape, default=0) < 0:
+        if dtype.kind not in "iuf" or is_fortran:
             raise ValueError(f"the member {info.filename!r} is no array of numbers in C order")
         if member.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
             raise ValueError(f"the member {info.filename!r} has another size than its array")

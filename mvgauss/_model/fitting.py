@@ -115,6 +115,7 @@ def fit_stack(
         _raise_if_out_of_range(moments, block if weights is None else block[:, weights > 0])
         if earlier is not None:
             moments = earlier[b].merge(moments)
+            _raise_if_not_finite(moments)
         moments = moments.rounded(dtype)
         return moments.packed(), precision_of(moments, state) if with_precision else None
 

@@ -304,7 +304,8 @@ def _checked_calibration(arrays: Mapping[str, Array], n: int) -> Calibration | N
     distances, largest = arrays.get("loo_distances"), arrays.get("loo_largest")
     if distances is None:
         return None
-    if distances.shape[1] != n or any((np.diff(a) < 0).any() for a in (distances, largest) if a is not None):
+    ordered = [a for a in (distances, largest) if a is not None]
+    if distances.shape[1] != n or any((a[..., 1:] < a[..., :-1]).any() for a in ordered):
         got = f"shape {distances.shape}, or out of order"
         _arguments.raise_error("loo_distances", f"{n} of each patch in order", got)
     return Calibration(distances, largest)
