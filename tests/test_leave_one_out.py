@@ -16,7 +16,9 @@ def refitted(x, w=None, *, shrinkage=None, reg_covar=0.01, ddof=1):
     counts = np.ones(len(x)) if w is None else np.asarray(w, float)
     whole = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=reg_covar, ddof=ddof)
     rho = quietly(whole.fit, x, sample_weight=w).diagnostics()["shrinkage"].ravel()
-    trace = np.trace(quietly(MultiVariateGaussian(reg_covar=0, ddof=ddof).fit, x, None, w).covariance, 0, 1, 2)
+    trace = np.trace(
+        quietly(MultiVariateGaussian(reg_covar=0, ddof=ddof).fit, x, None, w).covariance, 0, 1, 2
+    )
     floor = reg_covar + rho * trace / x.shape[1]
     flat = np.reshape(x, (*x.shape[:2], -1))
     result = np.empty((len(x), flat.shape[2]))
@@ -164,14 +166,14 @@ def test_intensity_and_target_are_those_of_all_samples(rng, shrinkage, n, c):
     np.testing.assert_allclose(got, refitted(x, **options), rtol=1e-9)
 
 
-@pytest.mark.parametrize("c", [3, 40], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 40], ids=["a square", "rows"])
 def test_a_feature_that_is_zero_everywhere_leaves_the_samples_theirs(rng, c):
     x = rng.standard_normal((12, c, 2))
     x[:, 1] = 0
     np.testing.assert_allclose(MultiVariateGaussian().fit(x).leave_one_out(x), refitted(x), rtol=1e-8)
 
 
-@pytest.mark.parametrize("c", [3, 70], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 70], ids=["a square", "rows"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 def test_samples_far_from_zero_are_the_samples_that_were_fitted(rng, c, streamed):
     """What rounding leaves of a large mean is no other sample."""
@@ -239,7 +241,7 @@ def test_a_sample_of_zero_weight_is_left_out_at_no_cost(rng):
     np.testing.assert_allclose(got[0], model.mahalanobis(x)[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("c", [2, 8], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [2, 8], ids=["a square", "rows"])
 @pytest.mark.parametrize("image", [0, 3])
 def test_a_distance_beyond_the_range_is_refused_at_whichever_image_and_patch(rng, c, image):
     x = rng.standard_normal((5, c, 3))

@@ -159,7 +159,7 @@ def test_a_constant_patch_shrinks_as_in_scikit_learn_and_spoils_no_neighbour(rng
 @pytest.mark.parametrize("n", [2, 4, 6, 40])
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_ledoit_wolf_of_two_groups_of_copies_is_no_known_ridge(rng, n, unit):
-    """Its intensity is exactly 0; rounding of it is none, and no direction but the one between them counts."""
+    """Its intensity is exactly 0, whatever rounding makes of it, and only the direction between them counts."""
     x = frozen(unit * (rng.standard_normal((2, 9, 12)) + 3)[np.arange(n) % 2])
     with pytest.warns(ConstantPatchWarning, match=r"at 12 of 12 patches .* set reg_covar"):
         model = MultiVariateGaussian(shrinkage="ledoit_wolf", reg_covar=0).fit(x)
@@ -249,7 +249,7 @@ def test_weighted_samples_shrink_as_those_that_are_there_as_often(x, seed, shrin
 
 
 @pytest.mark.parametrize("shrinkage", [0.3, *ESTIMATED])
-@pytest.mark.parametrize("c", [3, 20], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 20], ids=["a square", "rows"])
 def test_weights_need_not_be_whole(rng, shrinkage, c):
     x, w = frozen(rng.standard_normal((9, c, 2)) + 3), frozen(rng.uniform(0.2, 3, 9))
     model = MultiVariateGaussian(shrinkage=shrinkage).fit(x, sample_weight=w)
@@ -278,7 +278,7 @@ def test_weights_come_into_a_shrunk_model_by_every_way(rng, shrinkage, way):
 
 @pytest.mark.parametrize("shrinkage", ESTIMATED)
 @pytest.mark.parametrize("scale", [1e-70, 1e-30, 1e-13, 1e8, 1e30, 1e70])
-@pytest.mark.parametrize("c", [3, 20], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 20], ids=["a square", "rows"])
 def test_the_unit_of_the_features_changes_no_intensity(rng, shrinkage, scale, c):
     x = rng.standard_normal((9, c, 2)) * np.linspace(1, 3, c)[:, None]
     model = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(x)

@@ -116,7 +116,7 @@ def test_a_part_of_zero_weight_adds_nothing(rng):
 
 
 @pytest.mark.parametrize("shrinkage", [None, "ledoit_wolf"])
-@pytest.mark.parametrize("c", [3, 200], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 200], ids=["a square", "rows"])
 def test_long_parts_of_zero_weight_add_nothing(rng, c, shrinkage):
     """So long that they are taken in runs, none of which has any weight; two may come first."""
     x = frozen(rng.standard_normal((90, c, 2)))
@@ -384,7 +384,7 @@ def test_nbytes_are_those_of_what_is_stored(rng, n, c, dtype):
     moments = p * (8 * c + (size * (n - 1) * c if rows else 4 * c * (c + 1)))
     model = MultiVariateGaussian(ddof=0).partial_fit(x)
     assert model.nbytes == moments
-    # a small factor, which shares the rows, a scale and a floor, or a dense factor; three numbers of each patch
+    # a small factor beside the rows, or a dense one, and some numbers
     factors = p * (8 * ((n - 1) ** 2 + 2) if rows else size * c * c) + 24 * p
     model.mahalanobis(x)
     assert model.nbytes == MultiVariateGaussian(ddof=0).fit(x).nbytes == moments + factors
@@ -413,7 +413,7 @@ def test_the_size_of_a_model_grows_with_the_samples_up_to_a_triangle(rng):
     assert sizes == [8 * 6 * (5 + k) for k in (0, 5, 10, 15, 15, 15)]
 
 
-@pytest.mark.parametrize("n", [60, 15], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("n", [60, 15], ids=["a square", "rows"])
 def test_a_file_without_moments_is_smaller_and_scores_alike(rng, tmp_path, n):
     x = frozen(rng.standard_normal((n, 40, 9)), np.float32)
     model = MultiVariateGaussian().fit(x)
