@@ -39,7 +39,12 @@ WALKED = ["_cov", "_distance", "_moments", "_sample", "_scatter", "_sums"]
 #: Packages besides NumPy, SciPy and the standard library; the optional ones are imported when asked for.
 OUTSIDE = {"_blas": {"threadpoolctl"}, "_blocks": {"tqdm"}, "_params": {"sklearn"}}
 #: Optional parts, and what they import besides the rooms.
-PARTS = {"dask": {"dask", "distributed"}, "plot": {"matplotlib"}, "testing": {"hypothesis"}}
+PARTS = {
+    "dask": {"dask", "distributed"},
+    "pictures": {"PIL", "matplotlib", "onnxruntime"},
+    "plot": {"matplotlib"},
+    "testing": {"hypothesis"},
+}
 
 TESTS = Path(__file__).parent
 #: Rooms without a test file of their name, and the file that holds them with what they serve.
@@ -61,7 +66,7 @@ TESTED_WITH = {
 }
 #: What spans rooms, or is no room: kinds of input, faults, processes, other packages, documentation.
 ACROSS = {
-    *("alt_texts", "benchmarks", "diagnostics", "docs", "embedder", "pictures"),
+    *("alt_texts", "benchmarks", "diagnostics", "docs"),
     *("boundaries", "earlier_files", "foreign_files", "metadata", "real_embeddings"),
     *("dask", "faults", "processes", "torch"),
 }

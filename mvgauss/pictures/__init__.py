@@ -15,9 +15,10 @@ except ImportError as error:  # pragma: no cover
         "pip install 'mvgauss[pictures]'"
     ) from error
 
-from mvgauss.pictures._embedder import Embedder, Layer
+from mvgauss.pictures._embedder import Embedder
 from mvgauss.pictures._files import PictureError, find_pictures, read_picture
 from mvgauss.pictures._inspector import Inspector, Verdict
+from mvgauss.pictures._layer import Layer
 from mvgauss.pictures._maps import overlay
 
 __all__ = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -15,57 +14,11 @@ from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss.pictures import _network
 from mvgauss.pictures._files import WHITE, PictureError, read_picture, written_size
+from mvgauss.pictures._layer import kind_of, on_one_grid
 from mvgauss.pictures._network import IMAGENET, Network
 
 #: By how much the ratio of the sides of two pictures of the same shape may differ.
 _RATIO = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A layer of a network, and how it is brought to the grid of the embedding.
-
-    Attributes
-    ----------
-    name : str
-        Of the output of the network.
-    kind : {"NCHW", "NHWC", "tokens"}
-        The axes of the output; tokens are (N, T, C), of which the last h w are the patches, row by row.
-    shape : (int, int, int)
-        Channels C, and the height h and width w of its own grid.
-    channels : ndarray of int, shape (k,)
-        Which of its channels are taken.
-    positions : ndarray of int, shape (k,)
-        Which features of the embedding they become.
-    rows : ndarray, shape (H, h)
-        How much of each new row lies in each of its rows; each sums to 1.
-    columns : ndarray, shape (W, w)
-        The same for columns: on the grid, channels (h, w) are ``rows @ channels @ columns.T``.
-    """
-
-    name: str
-    kind: Literal["NCHW", "NHWC", "tokens"]
-    shape: tuple[int, int, int]
-    channels: Array
-    positions: Array
-    rows: Array
-    columns: Array
-
-    def on_grid(self, output: Array) -> Array:
-        """Take the channels of an output of the network, and bring them to the grid.
-
-        Parameters
-        ----------
-        output : ndarray, shape (N, C, h, w), (N, h, w, C) or (N, T, C)
-            The output, as `kind` says.
-
-        Returns
-        -------
-        ndarray, shape (N, k, H, W)
-            The channels that are taken.
-        """
-        taken: Array = arranged(output, self.kind, self.shape)[:, self.channels]
-        return np.asarray(self.rows @ taken @ self.columns.T)
 
 
 class Embedder:
@@ -169,26 +122,20 @@ class Embedder:
             "layers": names,
             **normalisation,
         }
-        h, w = self.setup["input_size"]
-        outputs = net.run(names, self._fed([Image.new(net.mode, (w, h))]))
-        found = {name: self._kind(name, a.shape) for name, a in zip(names, outputs, strict=True)}
+        outputs = net.run(names, self._fed([Image.new(net.mode, self.setup["input_size"][::-1])]))
+        found = {
+            name: kind_of(name, a.shape, self.setup["input_size"], self.setup["output_layout"])
+            for name, a in zip(names, outputs, strict=True)
+        }
         medium = sorted(names, key=lambda name: math.prod(found[name][1][1:]))[(len(names) - 1) // 2]
         grid = medium if grid is None else grid
         if grid not in names:
             _arguments.raise_error("grid", f"one of {names}", repr(grid))
-        total = sum(shape[0] for _, shape in found.values())
-        taken = np.array(_chosen(channels, total, 0 if seed is None else seed))
-        self.setup |= {"grid": grid, "channels": taken.tolist()}
+        taken = _chosen(channels, sum(shape[0] for _, shape in found.values()), 0 if seed is None else seed)
+        self.setup |= {"grid": grid, "channels": taken}
         height, width = found[grid][1][1:]
         self.shape = (len(taken), height, width)
-        parts, start = [], 0
-        for name, (kind, shape) in found.items():
-            positions = np.flatnonzero((start <= taken) & (taken < start + shape[0]))
-            own = taken[positions] - start
-            to_grid = overlap(height, shape[1]), overlap(width, shape[2])
-            parts.append(Layer(name, kind, shape, own, positions, *to_grid))
-            start += shape[0]
-        self.layers = tuple(parts)
+        self.layers = on_one_grid(found, (height, width), np.array(taken))
 
     def __repr__(self) -> str:
         """Name the network and the embedding."""
@@ -317,41 +264,6 @@ class Embedder:
             scale, mean, std = (np.float32(self.setup[name]) for name in IMAGENET)
             x = ((scale * x - mean) / std).astype(self.network.dtype)
         return np.moveaxis(x, -1, 1) if self.network.layout == "NCHW" else x
-
-    def _kind(
-        self, name: str, shape: tuple[int, ...]
-    ) -> tuple[Literal["NCHW", "NHWC", "tokens"], tuple[int, int, int]]:
-        """Return the axes of an output, and (C, h, w); refuse one that does not lie on the picture."""
-        h, w = self.setup["input_size"]
-        if len(shape) == 3 and h == w:  # tokens: those before a square of them are no patches
-            side = math.isqrt(shape[1])
-            return "tokens", (shape[2], side, side)
-        if len(shape) != 4:
-            wanted = f"{name} on a grid, or tokens of square pictures"
-            _arguments.raise_error("layers", wanted, f"shape {shape}")
-        kind: Literal["NCHW", "NHWC"] = self.setup["output_layout"]
-        c, *grid = shape[1:] if kind == "NCHW" else (shape[3], *shape[1:3])
-        if abs(grid[0] * w - grid[1] * h) > h + w:  # sides of grids are rounded
-            wanted = f"{name} on a grid like {written_size((h, w))}"
-            _arguments.raise_error("output_layout", wanted, written_size(grid))
-        return kind, (c, grid[0], grid[1])
-
-
-def arranged(output: Array, kind: Literal["NCHW", "NHWC", "tokens"], shape: tuple[int, int, int]) -> Array:
-    """Return an output of a network as (N, C, h, w)."""
-    if kind == "NCHW":
-        return output
-    if kind == "tokens":
-        h, w = shape[1:]
-        output = np.asarray(output)[:, -h * w :].reshape(len(output), h, w, -1)
-    return np.asarray(np.moveaxis(output, -1, 1))
-
-
-def overlap(m: int, n: int) -> Array:
-    """Return how much of each of m new cells lies in each of n old ones, (m, n); rows add up to 1."""
-    i, j = np.arange(m)[:, None], np.arange(n)
-    shared = np.minimum((i + 1) * n, (j + 1) * m) - np.maximum(i * n, j * m)
-    return (np.maximum(shared, 0) / n).astype(np.float32)
 
 
 def _chosen(channels: int | Sequence[int] | None, total: int, seed: int) -> list[int]:

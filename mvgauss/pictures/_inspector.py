@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,22 +15,20 @@ from PIL import Image
 
 from mvgauss import MultiVariateGaussian, _arguments, conformal_p_value, conformal_threshold
 from mvgauss._arguments import Array
-from mvgauss.pictures import _network, _progress
+from mvgauss.pictures import _good, _network, _progress
 from mvgauss.pictures._embedder import Embedder
-from mvgauss.pictures._files import PictureError, deep_maximum
+from mvgauss.pictures._files import PictureError
 from mvgauss.pictures._network import hash_of
 
 #: Pixels along the longer side of the picture of a verdict, at most.
 LARGEST = 1024
-#: Good pictures whose brightest value in 8 bits is below this are nearly black to a network.
-_DARK = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What an inspector says of a picture.
 
-    Attributes
+    Parameters
     ----------
     path : Path
         The file.
@@ -143,19 +139,19 @@ class Inspector:
         UserWarning
             If the brightest value of all pictures is far below white, or some pictures are copies of others.
         """
-        check_rate(rate, len(paths))
+        _good.check_rate(rate, len(paths))
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            pictures = _read(embedder, paths, Path(folder, "pictures.npy"), progress)
-            warn_if_dark(embedder, paths, pictures)
-            _raise_if_alike(paths, pictures)
-            good = _embed(embedder, paths, pictures, Path(folder, "embedding.npy"), progress)
+            pictures = _good.read(embedder, paths, Path(folder, "pictures.npy"), progress)
+            _good.warn_if_dark(embedder, paths, pictures)
+            _good.raise_if_alike(paths, pictures)
+            good = _good.embed(embedder, paths, pictures, Path(folder, "embedding.npy"), progress)
             model = MultiVariateGaussian(reg_covar=reg_covar, shrinkage=shrinkage).fit(good)
             scores = model.leave_one_out(good).reshape(len(paths), -1).max(axis=1)
             model.calibrate(good)
             del pictures, good  # files that are open cannot be removed everywhere
         limit = conformal_threshold(scores, rate)
         if limit == 0:
-            _raise_alike(paths)
+            _good.raise_alike(paths)
         model.threshold_ = limit
         return cls(embedder, model, scores)
 
@@ -169,9 +165,9 @@ class Inspector:
         progress : bool, default False
             Whether to show a bar on the standard error.
 
-        Yields
-        ------
-        Verdict
+        Returns
+        -------
+        iterator of Verdict
             Of each picture, in the order of the files. One that cannot be read, or has another shape than
             the fitted ones, has an `error` and no score.
         """
@@ -238,7 +234,7 @@ class Inspector:
             wanted = f"the {len(kept['channels'])} that the model was fitted with"
             _arguments.raise_error("channels", wanted, "others")
         if rate is not None:
-            check_rate(rate, len(scores))
+            _good.check_rate(rate, len(scores))
             model.threshold_ = conformal_threshold(scores, rate)
         return cls(embedder, model, scores)
 
@@ -278,18 +274,6 @@ class Inspector:
         return [verdicts[path] for path in paths]
 
 
-def check_rate(rate: float, n: int, of: str = "") -> None:
-    """Refuse a rate of false alarms that n good pictures (`of` a folder) cannot support."""
-    if not 0 < rate < 1:
-        hint = f"{rate:g} % is {rate / 100:g}" if 1 <= rate < 100 else ""
-        _arguments.raise_error("rate", "a number between 0 and 1", f"{rate:g}", hint=hint)
-    if 1 / (n + 1) > rate:
-        least = math.ceil(1 / rate - 1e-9) - 1
-        have = f"{of!r} has {n}" if of else f"there are {n}"
-        enough = f"which is enough for {1 / (n + 1):.4g}" if n else "none"
-        raise ValueError(f"rate: {rate:g} needs at least {least} good pictures; {have}, {enough}")
-
-
 def smaller(picture: Image.Image) -> Image.Image:
     """Return a picture of at most `LARGEST` pixels along the longer side."""
     part = LARGEST / max(picture.size)
@@ -297,84 +281,3 @@ def smaller(picture: Image.Image) -> Image.Image:
         return picture
     width, height = (max(1, round(part * side)) for side in picture.size)
     return picture.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def warn_if_dark(embedder: Embedder, paths: Sequence[str | os.PathLike[str]], pictures: Array) -> None:
-    """Warn if the brightest value of all pictures, read in 8 bits, is far below white."""
-    brightest = pictures.reshape(len(pictures), -1).max(axis=1)
-    i = int(brightest.argmax())
-    if brightest[i] >= _DARK:
-        return
-    white, raw = embedder.setup["white"], deep_maximum(paths[i])
-    text = f"the brightest of {len(paths)} good pictures, {str(paths[i])!r}, "
-    if raw is None:
-        text += f"reaches {brightest[i]} of 255: all are nearly black to the network"
-    else:
-        bits = max(8, raw.bit_length())
-        text += (
-            f"reaches {raw} of {white}, so that all are nearly black to the network; "
-            f"if they have {bits} bits, set white: --white {2**bits - 1}"
-        )
-    warnings.warn(text, UserWarning, stacklevel=_arguments.outside())
-
-
-def _read(embedder: Embedder, paths: Sequence[str | os.PathLike[str]], target: Path, progress: bool) -> Array:
-    """Read good pictures into a file, in the size of the input; name all that cannot be read."""
-    (h, w), colours = embedder.setup["input_size"], (3,) if embedder.network.mode == "RGB" else ()
-    pictures = np.lib.format.open_memmap(target, "w+", np.uint8, (len(paths), h, w, *colours))
-    errors = []
-    for i, path in enumerate(_progress.shown(paths, "reading good pictures", len(paths), progress)):
-        try:
-            pictures[i] = np.asarray(embedder.read(path))
-        except PictureError as error:
-            errors.append(error)
-    raise_unreadable(errors, len(paths))
-    return pictures
-
-
-def raise_unreadable(errors: Sequence[PictureError], n: int) -> None:
-    """Name the first of some of n good pictures that cannot be used, if there are any."""
-    if errors:
-        named = "; ".join(f"{str(error.path)!r}: {error.reason}" for error in errors[:5])
-        more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
-        got = f"{len(errors)} that cannot be used: {named}{more}"
-        _arguments.raise_error("good pictures", f"{n} that can be read, of one shape", got)
-
-
-def _embed(
-    embedder: Embedder, paths: Sequence[str | os.PathLike[str]], pictures: Array, target: Path, progress: bool
-) -> Array:
-    """Write the embedding of good pictures into a file."""
-    shape, step = (len(paths), *embedder.shape), _network.BATCH
-    good = np.lib.format.open_memmap(target, "w+", np.float32, shape)
-    starts = range(0, len(paths), step)
-    for i in _progress.shown(starts, "embedding good pictures", len(starts), progress):
-        good[i : i + step] = embedder.embed(pictures[i : i + step])
-        bad = ~np.isfinite(good[i : i + step]).all(axis=(1, 2, 3))
-        if bad.any():
-            path = paths[i + int(bad.argmax())]
-            raise PictureError(path, "the network gives no finite numbers")
-    return good
-
-
-def _raise_if_alike(paths: Sequence[str | os.PathLike[str]], pictures: Array) -> None:
-    """Refuse pictures that are all alike, and warn of copies."""
-    first: dict[bytes, int] = {}
-    copies = [(i, first.setdefault(sha256(picture).digest(), i)) for i, picture in enumerate(pictures)]
-    copies = [(i, j) for i, j in copies if i != j]
-    if copies and len(first) == 1:
-        _raise_alike(paths)
-    if copies:
-        i, j = copies[0]
-        warnings.warn(
-            f"{len(copies)} of {len(paths)} good pictures are copies of others, as {str(paths[i])!r} of "
-            f"{str(paths[j])!r}: the limit is then too low, and further good pictures are flagged more often",
-            UserWarning,
-            stacklevel=_arguments.outside(),
-        )
-
-
-def _raise_alike(paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Refuse good pictures without any difference."""
-    got = f"{len(paths)} that are all like {str(paths[0])!r}"
-    _arguments.raise_error("good pictures", "pictures that differ from each other", got)

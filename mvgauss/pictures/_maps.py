@@ -13,7 +13,7 @@ from mvgauss import _arguments, anomaly_map
 from mvgauss._arguments import Array
 
 #: Pixels that a caption needs: smaller pictures are enlarged by a whole factor.
-_NARROWEST = 150
+_NARROWEST = 120
 _FLAGGED, _NOT_FLAGGED = "#9b1c1c", "#33404d"
 
 

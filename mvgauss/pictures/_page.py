@@ -23,7 +23,7 @@ h1{font-size:1.5rem;line-height:1.25;margin:0 0 .6rem}h2{font-size:1.15rem;margi
 p{margin:.3rem 0;max-width:75ch;overflow-wrap:anywhere}.quiet{color:var(--quiet)}
 .warning{border-left:4px solid var(--flag);padding:.4rem .8rem;background:var(--card)}
 ul{padding-left:1.2rem}li{overflow-wrap:anywhere}
-svg{display:block;width:100%;max-width:900px;height:auto;margin:.8rem 0 0}
+svg{display:block;max-width:900px;margin:1rem 0 0}
 svg text{fill:var(--quiet);font:13px system-ui,sans-serif}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,210px),1fr));gap:14px}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:6px;overflow:hidden}
@@ -78,7 +78,7 @@ def _card(name: str, image: str, score: float, p_value: float, flagged: bool) ->
     return (
         f'<figure class="{"flagged" if flagged else "good"}"><a href="{address}">'
         f'<img loading="lazy" src="{address}" alt="{_text(name)} in grey, with its distances over it"></a>'
-        f"<figcaption><b>{_text(name)}</b><br><i>{verdict}</i>: score {score:.4g}, "
+        f"<figcaption><b>{_text(name)}</b><br><i>{verdict}</i>: score {score:.4g}<br>"
         f"p = {p_value:.3g}</figcaption></figure>\n"
     )
 
@@ -86,34 +86,29 @@ def _card(name: str, image: str, score: float, p_value: float, flagged: bool) ->
 def _chart(good: Array, cards: Sequence[tuple[str, str, float, float, bool]], limit: float) -> str:
     """Return the scores as marks on an axis, those of the good pictures above those that were judged."""
     scores = np.array([card[2] for card in cards])
-    values = np.log(np.concatenate([good, scores, [limit]]).clip(limit / 1000))
-    low, high = values.min(), values.max()
-    width, left = 900, 130
+    smallest = limit / 1000  # the axis is logarithmic
+    values = np.log(np.concatenate([good, scores, [limit]]).clip(smallest))
+    low, high = float(values.min()), float(values.max())
 
-    def x(value: float) -> float:
-        share = (np.log(max(value, limit / 1000)) - low) / max(high - low, 1e-9)
-        return float(left + (width - left) * (_SHARE + (1 - 2 * _SHARE) * share))
+    def x(value: float) -> str:
+        share = (np.log(max(value, smallest)) - low) / max(high - low, 1e-9)
+        return f"{100 * (_SHARE + (1 - 2 * _SHARE) * share):.2f}%"
 
-    rows = []
-    for y, name, some in ((38, f"{len(good)} good, fitted", good), (78, f"{len(scores)} judged", scores)):
-        rows.append(f'<text x="0" y="{y + 4}">{name}</text>')
+    parts = []
+    for y, name, some in ((44, f"{len(good)} good, fitted", good), (96, f"{len(scores)} judged", scores)):
+        parts.append(f'<text x="0" y="{y - 14}">{name}</text>')
         for value in some:
             colour = "--flag" if value > limit else "--good"
-            rows.append(
-                f'<circle cx="{x(value):.1f}" cy="{y}" r="6" fill="var({colour})" fill-opacity=".45"/>'
-            )
+            parts.append(f'<circle cx="{x(value)}" cy="{y}" r="6" fill="var({colour})" fill-opacity=".45"/>')
     at = x(limit)
-    anchor = "end" if at > width * 0.75 else "start"
-    rows.append(
-        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="18" y2="98" stroke="var(--text)" stroke-width="1.5"/>'
-    )
-    shift = -6 if anchor == "end" else 6
-    rows.append(f'<text x="{at + shift:.1f}" y="14" text-anchor="{anchor}">limit {limit:.4g}</text>')
+    anchor = "end" if np.log(limit) - low > 0.7 * (high - low) else "start"
+    parts.append(f'<line x1="{at}" x2="{at}" y1="18" y2="108" stroke="var(--text)" stroke-width="1.5"/>')
+    parts.append(f'<text x="{at}" y="12" text-anchor="{anchor}">limit {limit:.4g}</text>')
     label = (
         "Scores on a logarithmic axis: of the good pictures, each left out in turn, and of the judged ones"
     )
     return (
-        f'<svg viewBox="0 0 {width} 104" role="img" aria-label="{label}">{"".join(rows)}</svg>'
+        f'<svg width="100%" height="112" role="img" aria-label="{label}">{"".join(parts)}</svg>'
         f'<p class="quiet">{label}.</p>'
     )
 
