@@ -68,7 +68,7 @@ class Layer:
 def kind_of(
     name: str, shape: Sequence[int], input_size: Sequence[int], layout: Literal["NCHW", "NHWC"]
 ) -> tuple[Kind, tuple[int, int, int]]:
-    """Return the axes of an output of some shape, and (C, h, w); refuse one that does not lie on the picture."""
+    """Return the axes of an output, and (C, h, w); refuse one that does not lie on the picture."""
     h, w = input_size
     if len(shape) == 3 and h == w:  # tokens: those before a square of them are no patches
         side = math.isqrt(shape[1])
@@ -86,7 +86,7 @@ def kind_of(
 def on_one_grid(
     found: dict[str, tuple[Kind, tuple[int, int, int]]], grid: tuple[int, int], taken: Array
 ) -> tuple[Layer, ...]:
-    """Return how layers, of these axes and shapes, become the features that are taken of all their channels."""
+    """Return how layers of these axes and shapes become features; all channels are counted through."""
     layers, start = [], 0
     for name, (kind, shape) in found.items():
         positions = np.flatnonzero((start <= taken) & (taken < start + shape[0]))
