@@ -137,7 +137,7 @@ def test_a_page_has_no_python_that_is_not_executed(page):
 def test_commands_of_a_page_are_the_same_in_powershell_and_cmd(page):
     for kind, body, line in fences(page):
         if kind == "sh":
-            assert not re.search(r"\\$|&&|;|'|^(export|source) |^\w+=", body, re.MULTILINE), f"line {line}"
+            assert not re.search(r"\\$|&&|^(export|source) ", body, re.MULTILINE), f"line {line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
