@@ -62,17 +62,19 @@ def read(embedder: Embedder, paths: Sequence[str | os.PathLike[str]], target: Pa
             pictures[i] = np.asarray(embedder.read(path))
         except PictureError as error:
             errors.append(error)
-    raise_unreadable(errors, len(paths))
+    if errors:
+        raise unusable(errors, len(paths))
     return pictures
 
 
-def raise_unreadable(errors: Sequence[PictureError], n: int) -> None:
-    """Name the first of some of n good pictures that cannot be used, if there are any."""
-    if errors:
-        named = "; ".join(f"{str(error.path)!r}: {error.reason}" for error in errors[:5])
-        more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
-        got = f"{len(errors)} that cannot be used: {named}{more}"
-        _arguments.raise_error("good pictures", f"{n} that can be read, of one shape", got)
+def unusable(errors: Sequence[PictureError], n: int) -> ValueError:
+    """Return the error that names the first of some of n good pictures that cannot be used."""
+    named = "; ".join(f"{str(error.path)!r}: {error.reason}" for error in errors[:5])
+    more = f"; and {len(errors) - 5} more" if len(errors) > 5 else ""
+    return ValueError(
+        f"good pictures: expected {n} that can be read, of one shape, got {len(errors)} that cannot be used: "
+        f"{named}{more}"
+    )
 
 
 def embed(

@@ -25,25 +25,25 @@ from mvgauss import __version__, _arguments
 from mvgauss.pictures import _folder, _results
 from mvgauss.pictures._embedder import Embedder
 from mvgauss.pictures._files import WHITE, PictureError, find_pictures, read_picture
-from mvgauss.pictures._good import check_rate, raise_unreadable
+from mvgauss.pictures._good import check_rate, unusable
 from mvgauss.pictures._inspector import Inspector
 
 #: Exit status where some pictures could not be judged.
 NOT_ALL = 3
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     """Return a number, which may be a fraction."""
     return float(Fraction(text))
 
 
-def _size(text: str) -> tuple[int, int]:
+def size(text: str) -> tuple[int, int]:
     """Return height and width of WIDTHxHEIGHT, or of one number."""
     width, _, height = text.lower().partition("x")
     return int(height or width), int(width)
 
 
-def _shrinkage(text: str) -> float | Literal["oas", "ledoit_wolf"]:
+def shrinkage(text: str) -> float | Literal["oas", "ledoit_wolf"]:
     """Return the name of an estimate, or a number."""
     if text in ("oas", "ledoit_wolf"):
         return text  # type: ignore[return-value]
@@ -55,7 +55,7 @@ _LAYOUT: dict[str, Any] = {"choices": ["NCHW", "NHWC"]}
 #: What an `Embedder` can be told, and how `argparse` takes it.
 OPTIONS: dict[str, dict[str, Any]] = {
     "input_size": {
-        "type": _size,
+        "type": size,
         "metavar": "WIDTHxHEIGHT",
         "help": "size that pictures are resized to, or one number for both; by default as the network asks, "
         "else their own, or 256 pixels along the longer side if that is more",
@@ -70,12 +70,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "layout": {**_LAYOUT, "help": "of the input; by default as its shape says"},
     "output_layout": {**_LAYOUT, "help": "of the layers; by default NCHW"},
     "scale": {
-        "type": _number,
+        "type": number,
         "help": "a network that takes floats is fed (scale * x - mean) / std with x from 0 to 255, "
         "by default as the networks of torchvision",
     },
-    "mean": {"type": _number, **_SEVERAL, "help": "one number, or one for each colour"},
-    "std": {"type": _number, **_SEVERAL, "help": "one number, or one for each colour"},
+    "mean": {"type": number, **_SEVERAL, "help": "one number, or one for each colour"},
+    "std": {"type": number, **_SEVERAL, "help": "one number, or one for each colour"},
     "white": {"type": int, "help": "white of grey pictures in 16 bits; by default 65535, of 12 bits 4095"},
 }
 
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, help="of false alarms; by default 0.05, or that of the model")
     fitting = parser.add_argument_group("how to fit")
     fitting.add_argument("--reg-covar", type=float, help="added to all variances; by default 0.01")
-    fitting.add_argument("--shrinkage", type=_shrinkage, help="oas, ledoit_wolf, or a number from 0 to 1")
+    fitting.add_argument("--shrinkage", type=shrinkage, help="oas, ledoit_wolf, or a number from 0 to 1")
     more = parser.add_argument_group("pictures and network", "saved with the model")
     for name, options in OPTIONS.items():
         more.add_argument(f"--{name.replace('_', '-')}", **options)
@@ -185,16 +185,14 @@ def _first_size(paths: list[Path], white: int) -> tuple[int, int]:
             errors.append(error)
         else:
             return picture.height, picture.width
-    raise_unreadable(errors, len(paths))
-    return 0, 0
+    raise unusable(errors, len(paths))
 
 
 def _fit(args: argparse.Namespace, options: dict[str, Any], good: list[Path], scratch: Path) -> Inspector:
     """Fit the good pictures; all have the shape of the first that can be read."""
     rate = 0.05 if args.rate is None else args.rate
     check_rate(rate, len(good), Path(args.folders[0]).name)
-    size = _first_size(good, options.get("white", WHITE))
-    embedder = Embedder(args.network, size, **options)
+    embedder = Embedder(args.network, _first_size(good, options.get("white", WHITE)), **options)
     return Inspector.fit(
         embedder,
         good,

@@ -45,6 +45,17 @@ def test_batches_change_nothing(inspector, cork, monkeypatch, batch):
     assert parts.limit == pytest.approx(whole.limit, rel=1e-4)
 
 
+def test_bars_show_how_far_it_is_where_they_are_asked_for(few, network, capsys):
+    embedder, files = Embedder(network, (16, 24)), find_pictures(few / "good")
+    inspector = Inspector.fit(embedder, files)
+    assert len(list(inspector.judge(files))) == 20
+    assert capsys.readouterr().err == ""
+    list(Inspector.fit(embedder, files, progress=True).judge(files, progress=True))
+    said = capsys.readouterr().err
+    for label, count in (("reading good pictures", 20), ("embedding good pictures", 2), ("judging", 20)):
+        assert f"\r{label} [{'#' * 30}] {count}/{count}\n" in said
+
+
 # saving
 
 
