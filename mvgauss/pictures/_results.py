@@ -80,8 +80,9 @@ def facts(inspector: Inspector, results: list[Result]) -> list[str]:
     judged = [verdict for _, _, verdict in results if not verdict.error]
     flagged = sum(verdict.flagged for verdict in judged)
     facts = [
-        f"fitted: {n} good pictures of {written_size(setup['picture_size'])} pixels, {h * w} Gaussians "
-        f"({w} x {h} patches) of {c} features of {setup['network']} at {written_size(setup['input_size'])}",
+        f"fitted: {n} good pictures of {written_size(setup['picture_size'])} pixels",
+        f"Gaussians: {h * w}, one at each of {w} x {h} patches, of {c} features",
+        f"network: {setup['network']}, at {written_size(setup['input_size'])} pixels",
         f"limit: {inspector.limit:.4g} standard deviations; of good pictures, {inspector.rate:.1%} exceed it",
         f"flagged: {flagged} of {len(judged)} pictures; if all were good, "
         f"{inspector.rate * len(judged):.1f} would be",

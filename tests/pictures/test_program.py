@@ -41,9 +41,10 @@ def done(cork, network, tmp_path_factory):
 
 def test_it_says_what_was_fitted_the_limit_who_is_flagged_and_where_everything_is(done):
     said, out = done
-    fitted, limit, flagged, worst, *_ = said.stdout.splitlines()
-    assert "60 good pictures of 144 x 144 pixels" in fitted
-    assert "18 x 18 patches) of 176 features" in fitted
+    fitted, gaussians, network, limit, flagged, worst, *_ = said.stdout.splitlines()
+    assert fitted == "fitted: 60 good pictures of 144 x 144 pixels"
+    assert gaussians == "Gaussians: 324, one at each of 18 x 18 patches, of 176 features"
+    assert network == "network: efficientnet_lite0_blocks.onnx, at 144 x 144 pixels"
     assert limit == "limit: 475.6 standard deviations; of good pictures, 4.9% exceed it"
     assert flagged == "flagged: 15 of 30 pictures; if all were good, 1.5 would be"
     assert re.fullmatch(r" +1195  p = 0.0164  026_hole.jpg", worst)
