@@ -47,7 +47,7 @@ def test_batches_change_nothing(inspector, cork, monkeypatch, batch):
 
 def test_bars_show_how_far_it_is_where_they_are_asked_for(few, network, capsys):
     embedder, files = Embedder(network, (16, 24)), find_pictures(few / "good")
-    inspector = Inspector.fit(embedder, files)
+    inspector = Inspector.fit(embedder, files, rate=1 / 21)  # the smallest
     assert len(list(inspector.judge(files))) == 20
     assert capsys.readouterr().err == ""
     list(Inspector.fit(embedder, files, progress=True).judge(files, progress=True))
