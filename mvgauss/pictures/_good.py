@@ -19,6 +19,8 @@ from mvgauss.pictures._files import PictureError, deep_maximum
 
 #: Good pictures whose brightest value in 8 bits is below this are nearly black to a network.
 _DARK = 64
+#: How many bits cameras give.
+_DEPTHS = (8, 10, 12, 14, 16)
 
 
 def check_rate(rate: float, n: int, of: str = "") -> None:
@@ -44,7 +46,7 @@ def warn_if_dark(embedder: Embedder, paths: Sequence[str | os.PathLike[str]], pi
     if raw is None:
         text += f"reaches {brightest[i]} of 255: all are nearly black to the network"
     else:
-        bits = max(8, raw.bit_length())
+        bits = next((depth for depth in _DEPTHS if raw < 2**depth), raw.bit_length())
         text += (
             f"reaches {raw} of {white}, so that all are nearly black to the network; "
             f"if they have {bits} bits, set white: --white {2**bits - 1}"

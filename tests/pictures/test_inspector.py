@@ -142,18 +142,20 @@ def test_good_pictures_that_a_network_cannot_tell_apart_are_refused(few, make):
         Inspector.fit(embedder, find_pictures(few / "good"))
 
 
-@pytest.mark.parametrize(("top", "white"), [(4095, 65535), (1023, 65535), (1023, 8191)])
+@pytest.mark.parametrize(
+    ("top", "white", "right"), [(4095, 65535, 4095), (1900, 65535, 4095), (1023, 8191, 1023)]
+)
 def test_nearly_black_pictures_of_12_bits_are_warned_of_by_the_white_that_they_need(
-    network, tmp_path, rng, top, white
+    network, tmp_path, rng, top, white, right
 ):
     for i in range(20):
         values = rng.integers(0, top + 1, (16, 24))
         values[:8, :8] = top  # a few bright pixels survive resizing
         Image.fromarray(values.astype(np.uint16)).save(tmp_path / f"{i:02}.tiff")
     files = find_pictures(tmp_path)
-    with pytest.warns(UserWarning, match=rf"reaches {top} of {white}, .* --white {top}"):
+    with pytest.warns(UserWarning, match=rf"reaches {top} of {white}, .* --white {right}"):
         Inspector.fit(Embedder(network, (16, 24), white=white), files)
-    Inspector.fit(Embedder(network, (16, 24), white=top), files)  # a warning is an error
+    Inspector.fit(Embedder(network, (16, 24), white=right), files)  # a warning is an error
 
 
 def test_a_picture_that_gives_no_finite_numbers_is_named_and_the_others_are_judged(few, make, tmp_path):
