@@ -179,7 +179,8 @@ def test_using_a_model_imports_nothing_that_is_optional():
         "m.threshold(x[:20] + 1, 0.1), m.predict(x), m.score_samples(x), m.diagnostics(), m.n_features_in_\n"
         "mvgauss.MultiVariateGaussian(reg_covar=0).fit_predict(x), m.score(x)\n"
         "try:\n    mvgauss.MultiVariateGaussian().mean\nexcept ValueError as error:\n    print(error)\n"
-        "optional = {'torch', 'matplotlib', 'hypothesis', 'tqdm', 'sklearn', 'pandas', 'pytest'}\n"
+        "optional = {'torch', 'matplotlib', 'hypothesis', 'tqdm', 'sklearn', 'pandas', 'pytest', 'PIL'}\n"
+        "optional |= {'onnxruntime'}\n"
         "print(sorted(optional & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
