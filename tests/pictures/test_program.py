@@ -156,6 +156,7 @@ def test_maps_of_like_names_are_apart_and_names_are_written_as_they_are(few, net
     text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert {unquote(name) for name in re.findall(r'src="([^"]*)"', text)} == maps
     assert "<b>&lt;i&gt; &amp; #1?.png</b>" in text
+    assert not re.search(r'src="[^"]*[#?<]', text)
 
 
 # the folder
