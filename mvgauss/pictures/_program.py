@@ -18,10 +18,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from mvgauss import __version__, _arguments
+from mvgauss import _arguments
 from mvgauss.pictures import _folder, _results
 from mvgauss.pictures._embedder import Embedder
 from mvgauss.pictures._files import WHITE, PictureError, find_pictures, read_picture
@@ -145,7 +146,7 @@ def _run(args: argparse.Namespace, options: dict[str, Any], said: list[str]) -> 
         got = f"{len(both)} that are in both"
         _arguments.raise_error("OTHERS", "other pictures than those of GOOD", got)
     _raise_if_within(args)
-    record: dict[str, Any] = {"program": "mvgauss.pictures", "version": __version__}
+    record: dict[str, Any] = {"program": "mvgauss.pictures", "version": version("mvgauss")}
     with _folder.written(args.out, record) as out:
         if good:
             inspector = _fit(args, options, good[0], out)
