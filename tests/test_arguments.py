@@ -115,8 +115,8 @@ REFUSED = {
     r"aweights: .*to the stack \(2,\), got \(3,\)": lambda: cov(X, aweights=np.ones((3, 4))),
     r"aweights: .*to the stack \(2,\), got \(5, 2\)": lambda: cov(X, aweights=np.ones((5, 2, 4))),
     r"aweights: .*to the stack \(\), got \(2,\)": lambda: cov(X[0], aweights=np.ones((2, 4))),
-    "aweights: expected weights whose largest is between .*, got 1e\\+200": lambda: (
-        cov(X, aweights=[1, 1, 1, 1e200])
+    "aweights: expected weights whose largest is between .*, got 1e\\+200": lambda: cov(
+        X, aweights=[1, 1, 1, 1e200]
     ),
     "aweights: .*between .*, got 1e-200": lambda: Moments(X, aweights=np.full(4, 1e-200)),
     # flags and numbers
@@ -134,9 +134,7 @@ REFUSED = {
     "dtype: expected a complex dtype for complex obs.*, got float64": lambda: cov(X + 1j, dtype=float),
     # merging
     "other: expected Moments, got ndarray": lambda: Moments(X).merge(X),
-    r"other: expected a mean of shape \(2, 3\), got \(2, 2\)": lambda: (
-        Moments(X).merge(Moments(X[..., :2]))
-    ),
+    r"other: expected a mean of shape \(2, 3\), got \(2, 2\)": lambda: Moments(X).merge(Moments(X[..., :2])),
     r"other: expected a mean of shape \(2, 3\), got \(3,\)": lambda: Moments(X).merge(Moments(X[0])),
     # pinv
     r"covariance: expected square matrices.*, got shape \(2, 4, 3\)": lambda: pinv(X),
@@ -171,11 +169,11 @@ REFUSED = {
     r"embedding: expected 3 features, got 2 in .*; .* axis too: embedding\[None\]": lambda: score(E[0]),
     r"embedding: .*, got nan at index \(2, 1, 0, 1\)": lambda: fit(put(E, (2, 1, 0, 1), np.nan)),
     r"embedding: .*, got -inf at index \(3, 2, 1, 1\)": lambda: fit(put(E, (3, 2, 1, 1), -np.inf)),
-    r"embedding: .*, got nan at index \(2, 1, 0, 0\)": lambda: (
-        fit(put(E, (2, 1, 0, 0), np.nan), feature_axis=-1)
+    r"embedding: .*, got nan at index \(2, 1, 0, 0\)": lambda: fit(
+        put(E, (2, 1, 0, 0), np.nan), feature_axis=-1
     ),
-    r"embedding: .*, got nan at index \(0, 0, 0, 0\)": lambda: (
-        fit(put(E, (0, 0, 0, 0), np.nan), [0, 1, 1, 1])
+    r"embedding: .*, got nan at index \(0, 0, 0, 0\)": lambda: fit(
+        put(E, (0, 0, 0, 0), np.nan), [0, 1, 1, 1]
     ),
     r"embedding: .*, got nan at index \(1, 2, 1, 0\)": lambda: score(put(E, (1, 2, 1, 0), np.nan)),
     r"embedding: .*3.*, got 2 in shape \(4, 2, 2, 2\)": lambda: score(E[:, :2]),
@@ -185,9 +183,9 @@ REFUSED = {
     "squared: expected True or False, got 'yes'": lambda: score(E, squared="yes"),
     "embedding: expected numbers whose squares float64 can hold, got larger ones": lambda: fit(1e200 * E),
     "embedding: expected differences whose squares .* can hold, got smaller ones": lambda: fit(1e-170 * E),
-    "embedding: expected differences whose .* hold, got smaller ones": lambda: (
-        MultiVariateGaussian(shrinkage="ledoit_wolf").partial_fit(1e-80 * E)
-    ),
+    "embedding: expected differences whose .* hold, got smaller ones": lambda: MultiVariateGaussian(
+        shrinkage="ledoit_wolf"
+    ).partial_fit(1e-80 * E),
     "embedding: expected the 4 samples that were fitted": lambda: fit().leave_one_out(E + 1),
     # sample weights
     r"sample_weight: .* more than ddof = 1, got 1 of 4 samples; .* multiply them all by len\(w\) / w.sum": (
@@ -197,9 +195,9 @@ REFUSED = {
     "sample_weight: .* more than ddof = -1, got 0 of 4 samples": lambda: (
         MultiVariateGaussian(ddof=-1).partial_fit(E, sample_weight=[0] * 4).mahalanobis(E)
     ),
-    "sample_weight: .* more than ddof = 1, got 0.8 of 8 samples": lambda: (
-        twice(E, sample_weight=[0.1] * 4).mahalanobis(E)
-    ),
+    "sample_weight: .* more than ddof = 1, got 0.8 of 8 samples": lambda: twice(
+        E, sample_weight=[0.1] * 4
+    ).mahalanobis(E),
     "sample_weight: .* more than ddof = 1, got 4e-160 of 4 samples": lambda: fit(E, [1e-160] * 4),
     "sample_weight: .*whose squares add up, got 1e\\+200": lambda: fit(E, [1, 1, 1e200, 1]),
     "sample_weight: expected weights >= 0, got -1": lambda: fit(E, [1, 1, 1, -1]),
@@ -227,15 +225,19 @@ REFUSED = {
     "dtype: expected float32 or float64, got (longdouble|float)": lambda: fit(dtype=np.longdouble),
     "dtype: expected a floating dtype, got (int64)": lambda: fit(dtype="int64"),
     "dtype: expected a floating dtype, got complex128": lambda: fit(dtype=complex),
-    "set_params: expected one of n_features, .*, got ridge": lambda: MultiVariateGaussian().set_params(ridge=1),
+    "set_params: expected one of n_features, .*, got ridge": lambda: MultiVariateGaussian().set_params(
+        ridge=1
+    ),
     # from_parameters
     r"mean: expected shape \(C, P\), got shape \(2, 4, 3\)": lambda: given(X, X),
-    r"mean: expected shape \(C, P\), got shape \(3, 0\)": lambda: given(np.zeros((3, 0)), np.zeros((0, 3, 3))),
-    r"inv_covariance: expected shape \(2, 3, 3\).*, got shape \(3, 2, 2\)": lambda: (
-        given(np.zeros((3, 2)), np.zeros((3, 2, 2)))
+    r"mean: expected shape \(C, P\), got shape \(3, 0\)": lambda: given(
+        np.zeros((3, 0)), np.zeros((0, 3, 3))
     ),
-    r"mean: expected finite numbers, got nan at index \(2, 1\)": lambda: (
-        given(put(np.zeros((3, 2)), (2, 1), np.nan), np.stack([EYE] * 2))
+    r"inv_covariance: expected shape \(2, 3, 3\).*, got shape \(3, 2, 2\)": lambda: given(
+        np.zeros((3, 2)), np.zeros((3, 2, 2))
+    ),
+    r"mean: expected finite numbers, got nan at index \(2, 1\)": lambda: given(
+        put(np.zeros((3, 2)), (2, 1), np.nan), np.stack([EYE] * 2)
     ),
     # maps
     r"distances: expected shape \(..., H, W\).*, got shape \(1,\)": lambda: anomaly_map([1.0], 3),
@@ -269,7 +271,10 @@ BAD_MATRICES = {
     "nan": (put(EYE, (1, 2), np.nan), "finite numbers, got NaN or inf"),
     "inf": (put(EYE, (0, 0), np.inf), "finite numbers, got NaN or inf"),
     "asymmetric": (put(EYE, (0, 1), 0.25), "symmetric matrices, got asymmetry 0.25"),
-    "negative": (put(EYE, (1, 1), -2.0), "positive semi-definite matrices, got an eigenvalue of -2 times the largest"),
+    "negative": (
+        put(EYE, (1, 1), -2.0),
+        "positive semi-definite matrices, got an eigenvalue of -2 times the largest",
+    ),
 }
 TAKE_MATRICES = {
     "covariance": lambda s: pinv(s),
@@ -311,7 +316,11 @@ def test_the_first_bad_parameter_is_named(bad, any_blocks):
 
 
 def test_the_first_bad_matrix_is_named_not_the_worst(any_blocks):
-    for first, worst in ((np.diag([1, 1, -0.1]), -EYE), (-EYE, np.full((3, 3), np.nan)), (put(EYE, (0, 0), np.inf), -EYE)):
+    for first, worst in (
+        (np.diag([1, 1, -0.1]), -EYE),
+        (-EYE, np.full((3, 3), np.nan)),
+        (put(EYE, (0, 0), np.inf), -EYE),
+    ):
         with pytest.raises(ValueError, match="at index 1 of the stack"):
             pinv(np.stack([EYE, first, EYE, worst]))
 

@@ -87,13 +87,6 @@ def test_a_fit_reads_every_sample_once_part_by_part(x, small_parts, method, weig
     close(model, MultiVariateGaussian().fit(x, **options), x)
 
 
-def test_a_part_without_weight_is_no_hindrance(x, small_parts):
-    w = np.repeat([0.0, 1.0, 0.0], [4, 4, 3])
-    close(MultiVariateGaussian().fit(OnDisk(x), sample_weight=w), MultiVariateGaussian().fit(x[4:8]), x)
-    got = MultiVariateGaussian().fit(OnDisk(x), sample_weight=w)
-    assert_within(got.diagnostics()["effective_samples"], np.full((3, 5), 4.0), 1e-14)
-
-
 @pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.3])
 def test_shrinkage_is_the_same_from_disk(x, small_parts, shrinkage):
     got, want = (MultiVariateGaussian(shrinkage=shrinkage).fit(a) for a in (OnDisk(x), x))
@@ -259,22 +252,6 @@ def test_a_part_is_checked_as_an_array_is(x, model, small_parts, kind, reader):
 def test_a_masked_part_without_masked_entries_is_an_array(x, small_parts):
     got = MultiVariateGaussian().fit(Delivers(x, lambda a: np.ma.masked_less(a, -100)))
     close(got, MultiVariateGaussian().fit(x), x)
-
-
-@pytest.mark.parametrize("reader", list(READERS))
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_number_that_is_gone_when_read_again_is_named_all_the_same(x, model, small_parts, reader, bad):
-    class Flickers(OnDisk):
-        def __getitem__(self, key):
-            part = super().__getitem__(key)
-            if (key.start, key.stop) == (6, 8) and [k for k, _ in self.reads].count(key) == 1:
-                part[1, 2, 1, 3] = bad
-            return part
-
-    with pytest.raises(
-        ValueError, match=r"^embedding: .*finite numbers, got (NaN|inf) at index \(7, 2, 1, 3\)"
-    ):
-        READERS[reader](model, Flickers(x))
 
 
 @needs_threads

@@ -51,7 +51,9 @@ def imports_of(path):
         else:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         for package, *rest in (name.split(".") for name in names):
-            (inside if package == "mvgauss" else outside).update(rest[:1] if package == "mvgauss" else [package])
+            (inside if package == "mvgauss" else outside).update(
+                rest[:1] if package == "mvgauss" else [package]
+            )
     return inside, outside - set(sys.stdlib_module_names)
 
 

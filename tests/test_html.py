@@ -345,7 +345,9 @@ def test_a_notebook_that_is_not_trusted_shows_a_table(rng):
     html = re.sub(r"<style>.*?</style>", "", fitted(rng)._repr_html_(), flags=re.DOTALL)
     card = Reader(re.sub("</?(svg|path)[^>]*>", "", html))
     lines = card.text.splitlines()
-    table = lines[lines.index("samples") : lines.index("by Hotelling's distribution, at least the exact ones") + 1]
+    table = lines[
+        lines.index("samples") : lines.index("by Hotelling's distribution, at least the exact ones") + 1
+    ]
     assert table == [text for fact in card.facts.items() for text in fact]
     assert lines[-1] == "standard deviation by patch"
     # no tag but these is needed to read it

@@ -84,15 +84,6 @@ def test_leaving_one_out_keeps_a_ridge_that_is_small_against_the_features(rng, s
     np.testing.assert_allclose(got, refitted(x), rtol=1e-8 + 100 * EPS * condition)
 
 
-@pytest.mark.parametrize("reg_covar", [0, 0.01])
-def test_leaving_out_an_outlier_leaves_it_where_it_is(rng, reg_covar):
-    x = rng.standard_normal((20, 3, 1))
-    x[4, 1] = 1e3
-    got = MultiVariateGaussian(reg_covar=reg_covar).fit(x).leave_one_out(x)
-    np.testing.assert_allclose(got, refitted(x, reg_covar=reg_covar), rtol=1e-8)
-    assert got[4] > 500
-
-
 @pytest.mark.parametrize("n", [6, 30])
 def test_an_outlier_in_a_feature_of_a_small_unit_is_left_out_as_in_a_large_one(rng, n):
     units, x = np.array([100, 100, 1e-6, 100])[:, None], rng.standard_normal((n, 4, 1))

@@ -32,8 +32,8 @@ REFUSED = {
     "columns: expected an integer >= 1": lambda: plot.anomaly_maps(IMAGES, MAPS, columns=0),
     "fig: expected a Figure of matplotlib, got int": lambda: plot.anomaly_maps(IMAGES, MAPS, fig=3),
     "cmap: expected the name .*'no such'": lambda: plot.anomaly_maps(IMAGES, MAPS, cmap="no such"),
-    r"maps: expected shape \(8, .*single image and its map need .*image\[None\]": lambda: (
-        plot.overlay(np.zeros((8, 9, 3)), MAPS[0])
+    r"maps: expected shape \(8, .*single image and its map need .*image\[None\]": lambda: plot.overlay(
+        np.zeros((8, 9, 3)), MAPS[0]
     ),
     "limit: expected a finite real number >= 0": lambda: plot.overlay(IMAGES, MAPS, -1),
     "limit: expected a finite real number.* str": lambda: plot.overlay(IMAGES, MAPS, "5"),
@@ -54,8 +54,8 @@ REFUSED = {
     "distances: expected shape": lambda: plot.qq(np.zeros((0, 3, 4)), MODEL),
     "distances: expected numbers >= 0, got -1": lambda: plot.qq(-np.ones((2, 3, 4)), MODEL),
     "model: expected a MultiVariateGaussian": lambda: plot.qq(np.ones((2, 3, 4)), None),
-    r"p_value: expected .*: model\.calibrate\(train\)": lambda: (
-        plot.qq(np.ones((2, 3, 4)), MultiVariateGaussian().fit(X[:2]))
+    r"p_value: expected .*: model\.calibrate\(train\)": lambda: plot.qq(
+        np.ones((2, 3, 4)), MultiVariateGaussian().fit(X[:2])
     ),
 }
 
