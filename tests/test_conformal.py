@@ -61,11 +61,6 @@ def test_whichever_good_score_comes_last_the_rate_holds(seed, n, ties):
         assert ties or above == small == k
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (2, 0), (2, 3)])
-def test_p_values_have_the_shape_of_the_scores(shape):
-    assert conformal_p_value(np.zeros(shape), [1.0, 2.0]).shape == shape
-
-
 BAD = [
     (lambda: conformal_threshold([[1.0, 2.0]], 0.5), ValueError, r"scores: expected one .*shape \(1, 2\)"),
     (lambda: conformal_threshold([], 0.5), ValueError, "scores: expected one score"),
@@ -119,7 +114,7 @@ def test_p_values_of_images_know_all_patches_and_none_of_a_part(rng):
     train = of_images(rng, 20)
     part = MultiVariateGaussian().fit(train).calibrate(train).select(0)
     assert part.p_value_law == "leave-one-out"
-    with pytest.raises(ValueError, match="image_p_value: .*whole images"):
+    with pytest.raises(ValueError, match=r"image_p_value: .*whole images"):
         part.image_p_value(train[:, :, 0])
 
 
@@ -130,19 +125,3 @@ def test_files_keep_p_values_of_images(rng, tmp_path, resumable):
     model.save(tmp_path / "m.npz", resumable=resumable)
     got = MultiVariateGaussian.load(tmp_path / "m.npz")
     np.testing.assert_array_equal(got.image_p_value(new), model.image_p_value(new))
-
-
-def test_p_values_of_images_are_about_uniform_for_good_images(rng):
-    """Of 40 fits of 39 images: each p-value of 1/40 to 1, of 2000 new images."""
-    p = []
-    for _ in range(40):
-        train = rng.standard_normal((39, 3, 4))
-        p.append(
-            MultiVariateGaussian(n_jobs=1)
-            .fit(train)
-            .calibrate(train)
-            .image_p_value(rng.standard_normal((50, 3, 4)))
-        )
-    for rate in (0.05, 0.1, 0.25, 0.5):
-        share = float(np.mean(np.array(p) <= rate + 1e-9))
-        assert abs(share - rate) < 0.03 + 0.1 * rate

@@ -255,19 +255,24 @@ def test_few_samples_without_shrinkage_warn_once(rng):
     MultiVariateGaussian().fit(x[:, :4])
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["streamed", "merged"])
 @pytest.mark.parametrize("use", ["mahalanobis", "rank", "inv_covariance", "diagnostics", "save"])
 def test_few_samples_that_came_in_parts_warn_once_at_the_first_use(rng, tmp_path, name, use):
     x = images(rng, 5, c=5)
     model = of_parts(x)[name]
+
+    def ask():
+        if use == "save":
+            model.save(tmp_path / "m.npz", resumable=False)
+        elif use == "mahalanobis":
+            model.mahalanobis(x)
+        elif callable(value := getattr(model, use)):
+            value()
+
     with pytest.warns(FewSamplesWarning) as caught:
-        for _ in range(2):
-            if use == "save":
-                model.save(tmp_path / "m.npz", resumable=False)
-            elif use == "mahalanobis":
-                model.mahalanobis(x)
-            elif callable(getattr(model, use)):
-                getattr(model, use)()
+        ask()
+    ask()
     assert [w.filename for w in caught] == [__file__]
 
 

@@ -63,6 +63,7 @@ def test_pinv_is_a_loop_of_scipys_pinvh(stack, size):
 def test_the_four_identities_of_moore_and_penrose_hold(stack):
     s, _ = stack
     p = pinv(s, 1e-9)
+    assert (p == p.swapaxes(-1, -2)).all()
     top, low = spectrum(s)
     bound = (32 * s.shape[-1] * EPS * np.where(low > 0, top / low, 1))[:, None, None]
     assert_within(s @ p @ s, s, bound * top[:, None, None])
@@ -87,12 +88,6 @@ def test_covariances_of_few_samples_have_rank_n_minus_one(rng, n, c):
     got, rank = pinv(s, return_rank=True)
     assert (rank == min(n - 1, c)).all()
     assert_within(got, pinvh(s)[0], inverse_bound(s))
-
-
-@given(mixed())
-def test_pseudo_inverses_are_symmetric_to_the_last_bit(stack):
-    p = pinv(stack[0])
-    assert (p == p.swapaxes(-1, -2)).all()
 
 
 @given(mixed(), st.sampled_from([0.0, 1e-3, 0.5]))
@@ -169,16 +164,6 @@ def test_cut_offs_may_differ_in_the_stack():
     assert pinv(np.diag([1.0, 0.5]), 1, return_rank=True)[1] == 0
 
 
-def test_data_in_single_precision_has_the_cut_off_of_single_precision(rng):
-    x = rng.standard_normal((20, 10, 30)).astype(np.float32)
-    s = np.array([np.cov(item.T) for item in x.astype(float)]).astype(np.float32)
-    got, rank = pinv(frozen(s), return_rank=True)
-    assert got.dtype == np.float32
-    assert (rank == 9).all()
-    assert np.linalg.norm(got, 2, axis=(1, 2)).max() < 10
-    assert_within(got, pinvh(s, 30 * SINGLE)[0], inverse_bound(s.astype(float), stored=2.0**-23) + 1e-6)
-
-
 @pytest.mark.parametrize("c", [2, 30])
 def test_half_precision_has_the_cut_off_of_single_precision(c):
     s = np.eye(c, dtype=np.float16)
@@ -195,18 +180,6 @@ def test_inverses_of_other_numbers_are_double(dtype):
     got = pinv(np.eye(3).astype(dtype))
     assert got.dtype == np.float64
     np.testing.assert_array_equal(got, np.eye(3))
-
-
-def test_negative_rounding_is_dropped_not_inverted():
-    s = frozen(np.diag([1.0, 1e-3, -1e-12]))
-    p, rank = pinv(s, return_rank=True)
-    assert rank == 2
-    assert_within(p, np.diag([1, 1e3, 0]), 1e3 * 8 * EPS)
-
-
-def test_little_asymmetry_is_rounding_and_is_taken_in_the_middle():
-    s = frozen([[1.0, 0.5 + 1e-9], [0.5 - 1e-9, 1.0]])
-    assert_within(pinv(s), np.linalg.inv([[1, 0.5], [0.5, 1]]), 32 * EPS)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -308,15 +281,6 @@ def test_distances_are_affine_invariant(problem, seed):
     assert_within(got, want, 4 * distance_bound(s, want, far) + 4 * distance_bound(t, want, far))
 
 
-@given(problems(), problems())
-def test_a_distance_does_not_depend_on_its_neighbours(problem, other):
-    x, mean, s = problem
-    p, c = pinv(s), min(s.shape[-1], other[2].shape[-1])
-    q = np.concatenate([p[:, :c, :c], pinv(other[2][:, :c, :c])])
-    x, mean = np.concatenate([x[..., :c]] * 2), np.concatenate([mean[:, :c]] * 2)
-    np.testing.assert_array_equal(mahalanobis(x, mean, q)[:3], mahalanobis(x[:3], mean[:3], q[:3]))
-
-
 def test_one_vector_has_one_distance():
     assert mahalanobis([3.0, 4.0], [0.0, 0.0], np.eye(2)).shape == ()
     assert mahalanobis([3.0, 4.0], [0.0, 0.0], np.eye(2)) == 5
@@ -378,9 +342,3 @@ def test_the_layout_of_samples_and_inverses_changes_nothing(rng, tmp_path, layou
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 4, 3)])
 def test_no_samples_have_no_distances(shape):
     assert mahalanobis(np.zeros(shape), np.zeros(3), np.eye(3)).shape == shape[:-1]
-
-
-def test_a_matrix_that_is_not_semi_definite_is_refused_beside_singular_ones():
-    s = np.stack([np.ones((2, 2)), np.diag([1.0, -1.0]), np.diag([1.0, 0.0])])
-    with pytest.raises(ValueError, match="got an eigenvalue of -1 times the largest at index 1 of the stack"):
-        pinv(s)

@@ -10,8 +10,6 @@ from common import (
     assert_within,
     divisor,
     frozen,
-    gap,
-    numpy_cov,
     product,
     samples,
     scatter_bound,
@@ -139,14 +137,6 @@ def test_merged_parts_far_apart_keep_the_distance_between_them():
     assert_within(a.merge(b).scatter, [[want]], 8 * EPS * want)
 
 
-def test_moments_take_rows_as_variables_and_vectors(rng):
-    x = frozen(rng.standard_normal((2, 5, 3)))
-    np.testing.assert_array_equal(
-        Moments(x.swapaxes(-1, -2), rowvar=True).scatter, Moments(np.array(x)).scatter
-    )
-    np.testing.assert_array_equal(Moments(x[0, :, 0]).scatter, Moments(x[0, :, :1]).scatter)
-
-
 def test_moments_of_a_stack_have_the_shapes_they_say(rng):
     m = Moments(frozen(rng.standard_normal((2, 3, 5, 4))), fweights=[1, 2, 3, 1, 1])
     assert m.n_samples == 5
@@ -175,12 +165,6 @@ def test_the_divisor_is_that_of_the_definition(ddof):
     assert Moments(np.eye(3)).divisor(ddof) == 3 - ddof
     assert Moments(np.eye(3)).divisor() == 2
     assert Moments(np.zeros((0, 2))).divisor(ddof) == -ddof
-
-
-def test_complex_data_merge_with_real(rng):
-    x, y = rng.standard_normal((4, 2)), rng.standard_normal((3, 2)) * (1 + 2j)
-    both = np.concatenate([x, y])
-    assert_within(Moments(x).merge(Moments(y)).cov(), numpy_cov(both), 10 * gap(both))
 
 
 @pytest.mark.parametrize(("size", "taken"), [(5e-141, False), (2e-140, True), (5e139, True), (2e140, False)])

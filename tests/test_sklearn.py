@@ -103,16 +103,6 @@ def test_a_clone_has_the_parameters_and_not_the_fit(rng):
     np.testing.assert_array_equal(copy.fit(x).covariance, model.covariance)
 
 
-def test_what_is_fitted_is_seen_from_outside(rng):
-    from sklearn.exceptions import NotFittedError
-    from sklearn.utils.validation import check_is_fitted
-
-    model = MultiVariateGaussian()
-    with pytest.raises(NotFittedError):
-        check_is_fitted(model)
-    check_is_fitted(model.fit(rng.standard_normal((9, 3))))
-
-
 def test_a_pipeline_ends_in_a_model(rng):
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -126,20 +116,6 @@ def test_a_pipeline_ends_in_a_model(rng):
     np.testing.assert_array_equal(pipeline.predict(x), want.predict(scaled))
     pipeline.set_params(multivariategaussian__reg_covar=2.0).fit(x)
     assert pipeline[-1].reg_covar == 2.0
-
-
-def test_weights_and_searches_reach_a_model(rng):
-    from sklearn.model_selection import GridSearchCV, cross_val_score
-
-    x = rng.standard_normal((60, 4)) * [1.0, 2.0, 3.0, 4.0]
-
-    def likelihood(model, x, y=None):
-        return float(model.score_samples(x).mean())
-
-    search = GridSearchCV(MultiVariateGaussian(), {"reg_covar": [1e-2, 1e4]}, scoring=likelihood).fit(x)
-    assert search.best_params_ == {"reg_covar": 1e-2}
-    weights = {"sample_weight": rng.uniform(1, 2, 60)}
-    assert np.isfinite(cross_val_score(MultiVariateGaussian(), x, scoring=likelihood, params=weights)).all()
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))

@@ -180,10 +180,3 @@ def test_columns_of_data_frames_are_checked_as_scikit_learn_checks_its_own():
     from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency
 
     check_dataframe_column_names_consistency("MultiVariateGaussian", MultiVariateGaussian(reg_covar=0))
-
-
-def test_merged_models_keep_the_names_of_their_columns(rng):
-    names = ["a", "b", "c"]
-    one, other = (MultiVariateGaussian().fit(Frame(rng.standard_normal((9, 3)), names)) for _ in range(2))
-    for model in (one, MultiVariateGaussian()):
-        assert model.merge(other).feature_names_in_.tolist() == names

@@ -7,11 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from common import EPS, SINGLE, assert_within, block_sizes, blocks_of, frozen, seeds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mvgauss import MultiVariateGaussian
-from mvgauss.testing import exact_cov, exact_mean
 
 
 def pieces(n, cuts):

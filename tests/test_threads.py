@@ -10,12 +10,10 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 import mvgauss
-from mvgauss import MultiVariateGaussian
 from mvgauss._runtime import blocks, threads
 
 SECONDS = 60

@@ -36,7 +36,7 @@ def test_the_units_of_features_change_no_rank_and_no_distance(rng, n, units):
 @pytest.mark.parametrize("few", [False, True], ids=["squares", "rows"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_what_rounding_to_the_dtype_may_have_made_counts_as_zero_feature_by_feature(rng, few, dtype):
-    """A feature far from zero that varies by an ulp is rounding; one near zero that varies as little is not."""
+    """A feature far from zero that varies by an ulp is rounding; one near zero that varies as little, not."""
     eps, (n, c) = float(np.finfo(dtype).eps), (6, 40) if few else (200, 3)
     x = rng.standard_normal((n, c))
     x[:, 0] = 1 + eps / 2 * (np.arange(n) % 2)

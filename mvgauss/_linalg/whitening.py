@@ -56,10 +56,9 @@ def whiten(s: Array, floor: Array, noise: Array | None = None, rtol: Array | Non
     """
     c = s.shape[-1]
     variance = np.diagonal(s, axis1=1, axis2=2)
-    constant: Array = np.zeros(variance.shape, bool)
-    regular_part = s
+    constant, regular_part = np.zeros(variance.shape, bool), s
     if not variance.all():
-        constant = ~s.any(axis=2)
+        constant = np.logical_not(s.any(axis=2))
         regular_part = s + np.eye(c) * constant[:, None]
     with np.errstate(all="ignore"):  # a matrix that is not definite gives NaN, which proves nothing
         root = triangular.invert_lower(triangular.cholesky(regular_part))

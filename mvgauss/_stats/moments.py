@@ -362,7 +362,9 @@ class Moments(Stack):
         weighted = w > 0  # an empty sample has -ddof degrees of freedom
         return np.asarray(w - ddof * np.where(weighted, v, 1) / np.where(weighted, w, 1))
 
-    def precision(self, scale: Array, floor: Array | None, noise: Array, dtype: np.dtype[Any]) -> Precision:
+    def precision(
+        self, scale: Array, floor: Array | None, noise: Array | None, dtype: np.dtype[Any]
+    ) -> Precision:
         """Factor the covariances s M + floor I of a block; `noise` is what rounding may have put there.
 
         With a floor (None where nothing is added at all) few samples give a factor of low rank.

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -47,10 +46,3 @@ def test_a_singular_covariance_is_drawn_as_a_line():
     (patch,) = plot.ellipse([0, 0], [[1, 1], [1, 1]], ax=Figure().subplots())
     assert min(patch.width, patch.height) == pytest.approx(0, abs=1e-7)
     assert max(patch.width, patch.height) == pytest.approx(2 * np.sqrt(2 * stats.chi2(2).ppf(0.95)))
-
-
-def test_without_axes_the_current_ones_are_drawn_into():
-    ax = plt.figure().subplots()
-    plot.ellipse([0, 0], np.eye(2))
-    assert len(ax.patches) == 1
-    assert len(plt.get_fignums()) == 1

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from common import frozen
-from matplotlib import colors
 from matplotlib import pyplot as plt
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
@@ -64,19 +63,6 @@ def test_outlines_of_defects_at_the_edge_are_closed(pictures):
         np.testing.assert_allclose(path.vertices.max(axis=0), [4.5, 3.5])
 
 
-def test_titles_wider_than_their_image_are_broken(pictures):
-    images, maps, _ = pictures
-    title = "a title of so many words that it is much wider than its image\nand 13.2"
-    figure = plot.anomaly_maps(images, maps, titles=[title, "b", "unbreakable" * 5])
-    first, _, third = (ax.get_title() for ax in figure.axes[:3])
-    assert first.split() == title.split()
-    assert first.splitlines()[-1] == "and 13.2", "breaks of the caller stay"
-    assert third == "unbreakable" * 5
-    figure.canvas.draw()
-    for ax in figure.axes[:2]:
-        assert ax.title.get_window_extent().width < 1.05 * ax.get_window_extent().width
-
-
 def test_a_smaller_limit_is_marked_on_the_bar(pictures):
     images, maps, _ = pictures
     figure = plot.anomaly_maps(images, maps, vmax=3)
@@ -112,11 +98,6 @@ def test_a_given_figure_is_drawn_into(pictures):
     assert not plt.get_fignums()
 
 
-def test_without_a_figure_pyplot_gets_one_and_only_one(pictures):
-    figure = plot.anomaly_maps(pictures[0], pictures[1])
-    assert plt.get_fignums() == [figure.number]
-
-
 # overlay
 
 
@@ -147,12 +128,6 @@ def test_opacity_grows_with_the_square_of_the_distance():
         np.testing.assert_allclose(rgba[:3], plt.get_cmap("inferno")(min(d / 10, 1.0))[:3], atol=0.02)
 
 
-def test_colour_maps_keep_an_opacity_of_their_own():
-    cmap = colors.ListedColormap([(1, 0, 0, 0.5)])
-    heat = plot.overlay(np.zeros((1, 4, 4)), np.ones((1, 2, 2)), cmap=cmap, alpha=1).axes[0].images[1]
-    assert heat.get_cmap()(1.0) == pytest.approx((1, 0, 0, 0.5))
-
-
 def test_what_is_over_the_limit_is_outlined_and_marked_on_the_bar():
     maps = np.zeros((3, 4, 5))
     maps[0, 1, 2], maps[1, 1, 2] = 8, 4
@@ -168,22 +143,6 @@ def test_what_is_over_the_limit_is_outlined_and_marked_on_the_bar():
     assert axes[0].get_xlim() == (-0.5, 9.5)
     assert bar.get_ylabel() == "standard deviations\n(outlined above 4)"
     assert any(list(line.get_ydata()) == [4, 4] for line in bar.lines)
-
-
-def test_outlines_at_the_edge_of_an_image_are_closed_on_it():
-    maps = np.zeros((1, 4, 5))
-    maps[0, 0, 0] = 100
-    (path,) = outlines(plot.overlay(np.zeros((1, 8, 10)), maps, limit=1).axes[0])[0].get_paths()
-    np.testing.assert_allclose(path.vertices[0], path.vertices[-1])
-    np.testing.assert_allclose(path.vertices.min(axis=0), [-0.5, -0.5])
-
-
-def test_overlays_of_many_images_go_on_several_rows(drawn):
-    figure = plot.overlay(np.zeros((8, 4, 4)), np.ones((8, 2, 2)), titles=list("abcdefgh"))
-    *axes, _ = figure.axes
-    assert [ax.get_title() for ax in axes] == list("abcdefgh")
-    assert len({ax.get_subplotspec().rowspan.start for ax in axes}) == 2
-    drawn(figure)
 
 
 @pytest.mark.parametrize("draw", [plot.anomaly_maps, plot.overlay])
