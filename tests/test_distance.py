@@ -22,7 +22,7 @@ from common import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvgauss import MultiVariateGaussian, cov, mahalanobis, pinv
+from mvgauss import cov, mahalanobis, pinv
 
 SIZES = [1, 2, 3, 8, 12, 13, 25, 40, 64, 100, 131]
 conditions = st.sampled_from([1.0, 1e3, 1e6])
@@ -73,14 +73,6 @@ def test_the_four_identities_of_moore_and_penrose_hold(stack):
 
 
 @pytest.mark.parametrize("c", SIZES)
-def test_the_inverse_of_a_full_matrix_is_its_inverse(rng, c, any_blocks):
-    s = covariances(rng, (3,), c)
-    got, rank = pinv(s, return_rank=True)
-    assert (rank == c).all()
-    assert_within(got, np.linalg.inv(s), inverse_bound(s))
-
-
-@pytest.mark.parametrize("c", SIZES)
 @pytest.mark.parametrize("n", [2, 5, 12])
 def test_covariances_of_few_samples_have_rank_n_minus_one(rng, n, c):
     x = rng.standard_normal((4, n, c)) * [[[1e-3]], [[1]], [[1e3]], [[1]]]
@@ -88,16 +80,6 @@ def test_covariances_of_few_samples_have_rank_n_minus_one(rng, n, c):
     got, rank = pinv(s, return_rank=True)
     assert (rank == min(n - 1, c)).all()
     assert_within(got, pinvh(s)[0], inverse_bound(s))
-
-
-@given(mixed(), st.sampled_from([0.0, 1e-3, 0.5]))
-def test_an_item_of_the_inverse_is_the_inverse_of_the_item(stack, rtol):
-    s, _ = stack
-    whole, rank = pinv(s, rtol, return_rank=True)
-    for i in range(len(s)):
-        one, one_rank = pinv(s[i], rtol, return_rank=True)
-        np.testing.assert_array_equal(whole[i], one)
-        assert rank[i] == one_rank
 
 
 @given(mixed(), st.integers(-30, 30))
@@ -245,12 +227,6 @@ def test_mahalanobis_is_scipys(problem):
 
 
 @given(problems())
-def test_the_distance_of_the_mean_is_zero(problem):
-    _, mean, s = problem
-    assert (mahalanobis(mean[:, None], mean, pinv(s)) == 0).all()
-
-
-@given(problems())
 def test_distances_are_roots_of_squares_and_euclidean_for_the_identity(problem):
     x, mean, s = problem
     squared, root = (mahalanobis(x, mean, pinv(s), squared=flag) for flag in (True, False))
@@ -310,26 +286,6 @@ def test_distances_have_the_precision_of_their_arguments(dtypes, want):
     assert mahalanobis(x, mean, p).dtype == np.dtype(want)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize(
-    "turned",
-    [
-        np.asfortranarray,
-        lambda p: np.moveaxis(np.moveaxis(p, 0, -1).copy(), -1, 0),
-        lambda p: np.moveaxis(np.moveaxis(p, 0, 1).copy(), 1, 0),
-        lambda p: np.broadcast_to(p[0], p.shape),
-    ],
-)
-def test_stacks_of_inverses_in_any_order_of_axes_give_the_same(rng, turned, dtype):
-    p = turned(covariances(rng, (3,), 4, 4, 10.0).astype(dtype))
-    x, mean = frozen(rng.standard_normal((3, 5, 4))), frozen(rng.standard_normal((3, 4)))
-    want = mahalanobis(x, mean, np.array(p, order="C"))
-    np.testing.assert_array_equal(mahalanobis(x, mean, p), want)
-    for a in (p, np.array(p, order="C")):
-        model = MultiVariateGaussian.from_parameters(mean.T, a)
-        np.testing.assert_allclose(model.mahalanobis(x.transpose(1, 2, 0)), want.T, rtol=2e-3)
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_layout_of_samples_and_inverses_changes_nothing(rng, tmp_path, layout, any_blocks):
     x, mean = frozen(rng.standard_normal((2, 7, 5))), frozen(rng.standard_normal((2, 5)))
@@ -337,8 +293,3 @@ def test_the_layout_of_samples_and_inverses_changes_nothing(rng, tmp_path, layou
     want = mahalanobis(x, mean, p)
     got = mahalanobis(layouts(x, tmp_path)[layout], layouts(mean)["reversed"], layouts(p)["big-endian"])
     assert_within(got, want, 64 * EPS * want)
-
-
-@pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 4, 3)])
-def test_no_samples_have_no_distances(shape):
-    assert mahalanobis(np.zeros(shape), np.zeros(3), np.eye(3)).shape == shape[:-1]

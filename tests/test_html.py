@@ -141,22 +141,6 @@ def test_a_fitted_model_tells_its_sizes(rng):
     assert "threshold" not in facts
 
 
-@pytest.mark.parametrize(
-    ("grid", "want"),
-    [
-        ((), "none, one Gaussian"),
-        ((1,), "1 patch"),
-        ((6,), "6 patches"),
-        ((2, 3, 4), "2 \N{MULTIPLICATION SIGN} 3 \N{MULTIPLICATION SIGN} 4 = 24 patches"),
-    ],
-)
-def test_any_number_of_grid_axes_is_shown(rng, grid, want):
-    card = read(fitted(rng, (5, 2, *grid)))
-    assert card.facts["grid"] == want
-    assert any(tag == "svg" for tag, _ in card.tags) is (len(grid) > 0 and grid != (1,))
-    assert card.facts["standard deviation"].endswith(", the root of the mean variance")
-
-
 def test_the_distribution_and_the_threshold_are_told(rng):
     x = frozen(rng.normal(size=(30, 2, 3)))
     exact = read(MultiVariateGaussian(reg_covar=0).fit(x)).facts
@@ -265,15 +249,6 @@ def test_the_map_has_the_root_of_the_mean_variance(rng):
     scaled = (want - want.min()) / np.ptp(want)
     steps = len(cards.COLOURS)
     np.testing.assert_array_equal(read(model).map(), np.minimum(np.floor(scaled * steps), steps - 1))
-
-
-def test_a_constant_map_is_a_number():
-    x = np.array([0.0, 2.0, 4.0]).reshape(3, 1, 1, 1) * np.ones((3, 2, 4, 4))
-    card = read(MultiVariateGaussian().fit(x))
-    assert card.facts["standard deviation"] == "2 everywhere, the root of the mean variance"
-    assert "svg" not in dict(card.tags)
-    card = read(MultiVariateGaussian().fit(np.ones((3, 2, 4, 4))))
-    assert card.facts["standard deviation"].startswith("0 everywhere")
 
 
 def test_a_large_map_is_averaged_and_says_so(rng):

@@ -40,12 +40,6 @@ def test_a_map_by_head():
     np.testing.assert_allclose(got, [[0, 0], [1, 1], [3, 3], [4, 4]], atol=8 * EPS)
 
 
-@given(sizes, sizes, st.integers(0, 99))
-def test_a_map_of_its_own_size_without_smoothing_is_the_grid(h, w, seed):
-    d = frozen(np.random.default_rng(seed).random((h, w)))
-    np.testing.assert_array_equal(anomaly_map(d, (h, w), sigma=0), d)
-
-
 @pytest.mark.parametrize("sigma", [0.5, 1, 4.0])
 def test_smoothing_is_scipys_gaussian_filter(rng, sigma):
     d = frozen(rng.random((5, 6)))

@@ -139,7 +139,7 @@ def test_a_constant_that_differs_by_rounding_between_batches_flags_no_good_image
 @pytest.mark.parametrize("n", [2, 4, 6, 40])
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_ledoit_wolf_of_two_groups_of_copies_is_no_known_ridge(rng, n, unit):
-    """Its intensity is exactly 0, whatever rounding makes of it, and only the direction between them counts."""
+    """Its intensity is exactly 0, whatever rounding makes of it; only the direction between them counts."""
     x = frozen(unit * (rng.standard_normal((2, 9, 12)) + 3)[np.arange(n) % 2])
     with pytest.warns(ConstantPatchWarning, match=r"at 12 of 12 patches .* set reg_covar"):
         model = MultiVariateGaussian(shrinkage="ledoit_wolf", reg_covar=0).fit(x)

@@ -433,13 +433,16 @@ class Moments(Stack):
         A feature of root mean square m, rounded to a dtype of machine epsilon :math:`\epsilon`, has errors
         of a variance of at most :math:`\epsilon^2 m^2 / 12`, and N samples of C such features one of at
         most about :math:`(1 + \sqrt{C / N})^2` times as much in some direction. Rows in single precision
-        are rounded too.
+        are rounded too. Features that vary by no more than this may have moved together, as constants do
+        that differ by rounding between batches: k of them have at most k times as much in some direction.
         """
         variance = self.diagonal() / np.where(self.sum_weights > 0, self.sum_weights, 1)[:, None]
         noise = resolution**2 * (self.mean**2 + variance)
         if self._rows is not None:
             noise += float(np.finfo(self._rows.dtype).eps) ** 2 * variance
-        return np.asarray(noise * (1 + self.mean.shape[-1] / max(1, self.n_samples)))
+        noise *= 1 + self.mean.shape[-1] / max(1, self.n_samples)
+        only_noise = variance <= noise
+        return np.where(only_noise, noise * (1 + only_noise.sum(axis=1, keepdims=True)), noise)
 
     def norms(self) -> Norms:
         """Return norms of M; of few samples from the products of the rows with each other."""
