@@ -1,4 +1,4 @@
-"""Measure all works, print the table, write it as Markdown: ``python -m benchmarks --help``."""
+"""Compare times and memory with other ways: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import argparse
 import os
 import subprocess
 import sys
-import textwrap
-import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import few, machine, report, rows
-from benchmarks.measure import Comparison, compare
-
-PAGE = Path("docs/benchmarks.md")
+from benchmarks import against, machine
+from benchmarks.measure import ROUNDS
+from benchmarks.rows import Row, rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,71 +23,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Measured without {', '.join(sorted(os.environ.keys() - plain.keys()))}.", flush=True)
         command = [sys.executable, "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)]
         return subprocess.run(command, env=plain).returncode
-    works = [w for w in rows.works(given.quick) if _asked(w, given.only)]
-    kept = given.only.lower() in few.KEPT
-    if not (works or kept):
-        keys = ", ".join([*(w.key for w in rows.works(True)), few.KEPT])
-        print(f"--only: expected a part of one of {keys}, got {given.only}", file=sys.stderr)
+    asked = [row for row in rows(given.quick) if _asked(row, given.only)]
+    if not asked:
+        keys = ", ".join(row.key for row in rows(True))
+        print(f"--only: expected parts of {keys}, got {given.only}", file=sys.stderr)
         return 2
-    start, load = time.perf_counter(), machine.load()
-    for side in (s for w in works for s in w.peers):
-        machine.missing(side.needs)  # imported now, so that their thread pools are listed
-    limits = machine.limits(given.quick)
-    description = machine.description(limits)
-    _say(description)
-    if works:
-        print("\n" + report.text_line(report.HEADER))
-    found: list[Comparison] = []
-    table = []
-    for work in works:
-        for line in compare(work, given.quick):
-            found.append(line)
-            table.append(report.cells(line, limits, given.quick))
-            print(report.text_line(table[-1]), flush=True)
-    took = f"Measured in {time.perf_counter() - start:.0f} s"
-    loads = f"load average {load} before, {machine.load()} after"
-    keeps = [report.kept_cells(line, given.quick) for line in few.kept(given.quick)] if kept else []
-    if keeps:
-        print()
-        print("\n".join(report.kept_line(row) for row in (report.KEPT_HEADER, *keeps)))
-    remarks = [*report.notes(found), f"{took}; {loads}."]
-    print()
-    _say([*remarks, *report.LEGEND])
-    page = given.markdown or (None if given.quick or given.only else PAGE)
-    if page:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(
-            report.markdown(table, keeps, [*remarks, *report.LEGEND, *description], _command(given))
-        )
-    return int(any(line.wrong for line in found))
+    warnings.simplefilter("ignore")  # few samples are what is measured here
+    print("\n".join(machine.description(machine.limits(given.quick))), flush=True)
+    return int(against.run(asked, given.against, given.rounds, given.quick))
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split(":")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: only that everything runs")
-    parser.add_argument("--only", metavar="PART", default="", help="works with this in their name")
+    parser.add_argument("--only", metavar="NAME", default="", help="rows with a or b in their name, for a,b")
     parser.add_argument(
-        "--markdown", metavar="PATH", type=Path, help=f"the page to write (of a full run {PAGE})"
+        "--against", metavar="FOLDER", type=Path, help="compare with an older checkout instead"
     )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"calls of each side, {ROUNDS} by default")
     return parser.parse_args(arguments)
 
 
-def _asked(work: rows.Work, part: str) -> bool:
-    """Return whether a work is asked for by a part of its name."""
-    return any(part.lower() in name.lower() for name in (work.key, *(side.name for side in work.ours)))
-
-
-def _command(given: argparse.Namespace) -> str:
-    """Return the command that was given."""
-    quick, only = " --quick" * given.quick, f" --only {given.only}" * bool(given.only)
-    return f"python -m benchmarks{quick}{only}"
-
-
-def _say(texts: Sequence[str]) -> None:
-    """Print paragraphs as wide as the table."""
-    for text in texts:
-        print(textwrap.fill(text, report.COLUMNS, subsequent_indent="  "))
+def _asked(row: Row, parts: str) -> bool:
+    """Return whether a row is asked for by parts of its key or name."""
+    return any(part.lower() in name.lower() for part in parts.split(",") for name in (row.key, row.name))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -39,12 +39,11 @@ def cpus() -> int:
 
 
 def missing(module: str) -> bool:
-    """Return whether a module cannot be imported."""
+    """Return whether a module is not installed."""
     try:
-        importlib.import_module(module)
-    except ImportError:
+        return find_spec(module) is None
+    except ModuleNotFoundError:  # the package that it is in
         return True
-    return False
 
 
 def limits(quick: bool) -> Limits:

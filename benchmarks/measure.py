@@ -1,4 +1,4 @@
-"""First calls, whose answers are compared, then all sides of a work in turn, again and again."""
+"""First calls, whose answers are compared, then all sides of a row in turn, again and again."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import agreement
+from benchmarks.agreement import Array
 from benchmarks.machine import missing
-from benchmarks.process import FailedError, Process
-from benchmarks.rows import Array, Ours, Side, Work
+from benchmarks.process import ROOT, FailedError, Process
+from benchmarks.rows import Row, Side
 
-SLOW = 3.0  #: seconds, from which on fewer calls are measured
-SHORT_RUNS, SLOW_RUNS = 7, 2
+SLOW = 3.0  #: seconds, from which on fewer calls are timed
+ROUNDS, SLOW_ROUNDS = 7, 3
 
 
 @dataclass(eq=False)
 class Measured:
-    """What was found about one side of a work."""
+    """The measurements of one side of a row."""
 
     side: Side
+    trouble: str = ""  #: why there is no answer
     answer: Array | None = None
     first: float = 0.0  #: seconds of the first call in its process
     times: list[float] = field(default_factory=list)
     peak: float | None = None  #: bytes
-    remarks: list[str] = field(default_factory=list)
-    trouble: str = ""  #: why there is no answer
+    kept: int | None = None  #: bytes of the model
 
     @property
     def seconds(self) -> float:
@@ -39,27 +40,22 @@ class Measured:
 
 @dataclass
 class Comparison:
-    """One line of the table: one of our ways beside one of others'."""
+    """One line of the table: our way beside one of others'."""
 
+    row: Row
     ours: Measured
     theirs: Measured
-    side: Ours
-    error: float | None = None  #: of the answers, as a share of what is allowed
+    error: float | None = None  #: of the answers, as a share of the bound
+
+    @property
+    def timed(self) -> bool:
+        """Whether both sides were timed."""
+        return bool(self.ours.times and self.theirs.times)
 
     @property
     def ratio(self) -> float:
         """Return how many times faster ours is."""
         return self.theirs.seconds / self.ours.seconds
-
-    @property
-    def first_ratio(self) -> float:
-        """Return how many times faster ours is when it is called once, in a new process."""
-        return self.theirs.first * self.theirs.side.every / self.ours.first
-
-    @property
-    def floor(self) -> float | None:
-        """Return how many times faster ours has to be, where that is laid down."""
-        return self.side.floors.get(self.theirs.side.name)
 
     @property
     def wrong(self) -> bool:
@@ -68,33 +64,43 @@ class Comparison:
         return failed or (self.error is not None and self.error > 1)
 
 
-def compare(work: Work, quick: bool) -> list[Comparison]:
-    """Compare the answers of all sides of a work, then their times and their memory."""
-    found = [Measured(s, trouble=f"no {s.package}" if missing(s.needs) else "") for s in work.sides]
-    n = len(work.ours)
-    lines = [Comparison(o, t, s) for o, s in zip(found, work.ours, strict=False) for t in found[n:]]
+def compare(row: Row, quick: bool, against: Path | None = None, rounds: int = ROUNDS) -> list[Comparison]:
+    """Compare the answers of all sides of a row, or of two checkouts, then their times and their memory."""
+    ours = Measured(row.sides[0])
+    if against is None:
+        others = [Measured(side, _absent(side)) for side in row.peers]
+        places = [(m, i, ROOT) for i, m in enumerate((ours, *others))]
+    else:
+        others = [Measured(row.sides[0])]
+        places = [(ours, 0, ROOT), (others[0], 0, against)]
+    lines = [Comparison(row, ours, theirs) for theirs in others]
     with TemporaryDirectory() as folder, ExitStack() as stack:
         sides = {
-            m: stack.enter_context(closing(Process(work, m.side, quick))) for m in found if not m.trouble
+            m: stack.enter_context(closing(Process(row, i, quick, place)))
+            for m, i, place in places
+            if not m.trouble
         }
-        data = work.make()
+        data = row.make()
         for m, process in sides.items():
             with _failure_of(m):
-                process.wait()
+                process.ready()
         for i, (m, process) in enumerate(sides.items()):
-            if not m.trouble:
-                with _failure_of(m):
-                    _first(m, process, Path(folder, f"{i}.npy"))
+            with _failure_of(m):
+                _first(m, process, Path(folder, f"{i}.npy"))
         for line in lines:
             if line.ours.answer is not None and line.theirs.answer is not None:
-                line.error = _error(
-                    work, data, line.ours.answer[:: line.theirs.side.every], line.theirs.answer
-                )
-        for m in found:
+                line.error = _error(row, data, line)
+        for m in sides:
             m.answer = None
         del data
-        _time_in_turn({m: process for m, process in sides.items() if not m.trouble}, quick)
+        _time_in_turn(sides, 3 if quick else rounds, rounds if against else SLOW_ROUNDS)
     return lines
+
+
+def _absent(side: Side) -> str:
+    """Return which modules of a side are missing."""
+    names = [name for name in side.needs if missing(name)]
+    return f"no {', '.join(names)}" if names else ""
 
 
 @contextmanager
@@ -103,29 +109,34 @@ def _failure_of(m: Measured) -> Iterator[None]:
     try:
         yield
     except FailedError as error:
-        m.trouble = f"failed: {error}"
+        m.trouble = m.trouble or f"failed: {error}"
 
 
 def _first(m: Measured, process: Process, file: Path) -> None:
     """Let a side answer for the first time."""
+    if m.trouble:
+        return
     m.first, peak = process.watched_call()
     m.peak = None if peak is None else peak * m.side.every
-    m.answer = process.answer(file)
-    m.remarks = process.remarks()
+    m.answer, m.kept = process.answer(file)
 
 
-def _error(work: Work, data: Any, ours: Array, theirs: Array) -> float:
-    """Return the largest difference of two answers as a share of what is allowed."""
+def _error(row: Row, data: Any, line: Comparison) -> float:
+    """Return the largest difference of two answers as a share of the bound."""
+    assert line.ours.answer is not None
+    assert line.theirs.answer is not None
+    ours, theirs = line.ours.answer[:: line.theirs.side.every], line.theirs.answer
     if theirs.shape != ours.shape:
         return float("inf")
-    return agreement.error(ours, theirs, work.allowed(data, theirs))
+    return agreement.error(ours, theirs, row.allowed(data, theirs))
 
 
-def _time_in_turn(sides: Mapping[Measured, Process], quick: bool) -> None:
-    """Time all sides in turn, a slow one fewer times."""
-    left = {m: SLOW_RUNS if m.first > SLOW else 3 if quick else SHORT_RUNS for m in sides}
-    for turn in range(max(left.values(), default=0)):
-        for m, process in sides.items():
+def _time_in_turn(sides: Mapping[Measured, Process], rounds: int, slow_rounds: int) -> None:
+    """Time all sides in turn, a slow one fewer times, every second time in the opposite order."""
+    order = list(sides.items())
+    left = {m: min(rounds, slow_rounds) if m.first > SLOW else rounds for m in sides}
+    for turn in range(rounds):
+        for m, process in order if turn % 2 == 0 else order[::-1]:
             if turn < left[m] and not m.trouble:
                 with _failure_of(m):
                     m.times.append(process.call())

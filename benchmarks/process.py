@@ -1,9 +1,8 @@
-"""A process for each side of a work, which answers when told to and says how long it took.
+"""A process for each side of a row, which answers when told to and says how long it took.
 
-In one process the sides would leave each other memory in pieces, and threads that still spin. Each
-process makes the data itself, after the same on small data, so that imports and the buffers of
-libraries do not count. Run as ``python -m benchmarks.process WORK SIDE [--quick]`` it reads what to do,
-a line for each, and writes what came of it, as JSON.
+In one process the sides would leave each other memory in pieces, and threads that still spin. Each process
+makes the data itself, after the same on small data, so that imports and the buffers of libraries do not
+count. It reads what to do, a line for each, and writes what came of it, as JSON.
 """
 
 from __future__ import annotations
@@ -16,26 +15,33 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import numpy as np
 
-from benchmarks import peers
-from benchmarks.rows import Array, Side, Work, works
+import mvgauss
+from benchmarks.agreement import Array
+from benchmarks.rows import Row, rows
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
-#: Seconds before a call, in which the threads of the one before fall asleep: those of OpenBLAS are busy
-#: waiting for more work for a tenth of a second.
+#: Imports mvgauss of one checkout, and the benchmark of this one.
+START = (
+    "import sys; checkout, root, *rest = sys.argv[1:]; sys.path.insert(0, checkout); import mvgauss; "
+    "sys.path.insert(0, root); from benchmarks import process; process.serve(*rest)"
+)
+
+#: Seconds before a call: the threads of OpenBLAS spin for a tenth of a second after the one before.
 PAUSE = 0.2
 
 #: Seconds after which a process that says nothing is given up.
-PATIENCE = 120.0
+PATIENCE = 240.0
 
-#: Seconds between two looks at the memory of a process, which take some hundredths of a CPU.
-LOOK = 0.002
+#: Seconds between two readings of the memory of a process.
+INTERVAL = 0.002
 
 
 class FailedError(Exception):
@@ -43,14 +49,20 @@ class FailedError(Exception):
 
 
 class Process:
-    """One side, in a process of its own."""
+    """One side, in a process of its own, with mvgauss of this checkout or another."""
 
-    def __init__(self, work: Work, side: Side, quick: bool) -> None:
-        command = [sys.executable, "-m", "benchmarks.process", work.key, str(work.sides.index(side))]
-        command += ["--quick"] * quick
+    def __init__(self, row: Row, side: int, quick: bool, checkout: Path = ROOT) -> None:
+        command = [sys.executable, "-c", START, checkout, ROOT, row.key, str(side), str(int(quick))]
+        self._checkout = checkout
         self._process = subprocess.Popen(
-            command, cwd=ROOT, text=True, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+            command, cwd=checkout, text=True, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
         )
+
+    def ready(self) -> None:
+        """Wait until it has its data; raise FailedError if its mvgauss is not that of the checkout."""
+        file = self.wait()["mvgauss"]
+        if self._checkout not in Path(file).parents:
+            raise FailedError(f"mvgauss is imported from {file}")
 
     def wait(self) -> dict[str, Any]:
         """Return what it says next; raise FailedError if it failed."""
@@ -68,67 +80,48 @@ class Process:
         return dict(said)
 
     def call(self) -> float:
-        """Let it answer, and return how long that took."""
+        """Let it compute, and return how long that took."""
         time.sleep(PAUSE)
         return float(self._ask("call")["seconds"])
 
     def watched_call(self) -> tuple[float, float | None]:
-        """Do the same, and return its peak of anonymous memory, in bytes beside what was there before.
+        """Do the same, and return by how many bytes its anonymous memory grew at its peak, on Linux."""
+        before = highest = _anonymous(self._process.pid)
+        over = threading.Event()
 
-        Only Linux tells that.
-        """
-        watch = _Watch(self._process.pid)
-        watch.start()
+        def watch() -> None:
+            nonlocal highest
+            while highest is not None and not over.wait(INTERVAL):
+                highest = max(highest, _anonymous(self._process.pid) or 0)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
         try:
-            return self.call(), watch.growth
+            seconds = self.call()
         finally:
-            watch.over.set()
-            watch.join()
+            over.set()
+            watcher.join()
+        return seconds, None if before is None or highest is None else float(highest - before)
 
-    def answer(self, file: Path) -> Array:
-        """Return the last answer, which is put into a file."""
-        self._ask(str(file))
-        return np.asarray(np.load(file, mmap_mode="r"))
-
-    def remarks(self) -> list[str]:
-        """Return what has to be said of the way it answers."""
-        return list(self._ask("remarks")["remarks"])
+    def answer(self, file: Path) -> tuple[Array, int | None]:
+        """Return the last answer, which is put into a file, and the bytes of the model."""
+        kept = self._ask(str(file))["kept"]
+        return np.asarray(np.load(file, mmap_mode="r")), kept
 
     def close(self) -> None:
         """End it."""
         self._process.kill()
         self._process.communicate()
 
-    def _ask(self, what: str) -> dict[str, Any]:
+    def _ask(self, task: str) -> dict[str, Any]:
         """Tell it what to do, and return what it says."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(f"{what}\n")
+            self._process.stdin.write(f"{task}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise FailedError("the process ended") from None
         return self.wait()
-
-
-class _Watch(threading.Thread):
-    """Looks at the memory of a process, again and again."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(daemon=True)
-        self.over = threading.Event()
-        self._number = number
-        self._before = self._highest = _anonymous(number)
-
-    def run(self) -> None:
-        while self._highest is not None and not self.over.wait(LOOK):
-            self._highest = max(self._highest, _anonymous(self._number) or 0)
-
-    @property
-    def growth(self) -> float | None:
-        """Return by how much the memory has grown at its peak."""
-        if self._before is None or self._highest is None:
-            return None
-        return float(self._highest - self._before)
 
 
 def _anonymous(number: int) -> int | None:
@@ -141,38 +134,37 @@ def _anonymous(number: int) -> int | None:
     return int(lines[0].split()[1]) * 1024 if lines else None
 
 
-def _serve(key: str, index: int, quick: bool) -> None:
+def serve(key: str, index: str, quick: str) -> None:
     """Do what standard input asks for; failures are told, not raised."""
     channel = os.fdopen(os.dup(1), "w")
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # libraries may complain there
+    warnings.simplefilter("ignore")
 
-    def say(**what: object) -> None:
-        print(json.dumps(what), file=channel, flush=True)
+    def say(**values: object) -> None:
+        print(json.dumps(values), file=channel, flush=True)
 
     try:
-        for data_is_small in (True, quick):
-            work = next(w for w in works(data_is_small) if w.key == key)
-            side = work.sides[index]
-            given = side.prepare(work.make())
-            if data_is_small:
+        for small in (True, bool(int(quick))):
+            row = next(row for row in rows(small) if row.key == key)
+            side = row.sides[int(index)]
+            given = side.prepare(row.make())
+            if small:
                 side.run(given)
         _give_back()
-        say(ready=True)
-        answer = None
+        say(mvgauss=str(Path(mvgauss.__file__).resolve()))
+        result = None
         for line in sys.stdin:
-            what = line.strip()
-            if what == "call":
-                answer = None
+            if line.strip() == "call":
+                result = None
                 gc.collect()
                 start = time.perf_counter()
-                answer = side.run(given)
+                result = side.run(given)
                 say(seconds=time.perf_counter() - start)
-            elif what == "remarks":
-                say(remarks=peers.remarks())
             else:
-                np.save(what, np.asarray(side.read(answer), np.float64))
-                say(saved=what)
+                kept = row.kept(result) if row.kept and index == "0" else None
+                np.save(line.strip(), np.asarray(side.read(result), np.float64))
+                say(kept=kept)
     except Exception as error:  # a peer that breaks is a line of the table, not the end of it
         say(failed=type(error).__name__)
 
@@ -184,7 +176,3 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
         return
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]), "--quick" in sys.argv)

@@ -1,90 +1,111 @@
-"""The table of works: what is computed, by whom, from what, and how much faster it has to be."""
+"""The rows of the benchmark: what is computed, from what, beside whom, and what is asked of it."""
 
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import agreement, cost, peers
+from benchmarks.agreement import Array
 from benchmarks.cost import Cost
 from mvgauss import MultiVariateGaussian, cov, pinv
 
-Array = NDArray[Any]
+Shape = tuple[int, int, int, int]
 
-ORIGINAL = "the original's formulas"
+ORIGINAL = "anomalib's formulas"
 BATCHED = "torch: bmm, linalg.inv"
+ALONE = "the same alone"
+IN_MEMORY = "the same in memory"
+EXPORTED = "the exported file"
+
+#: How many times as long a computation may take beside so many busy Python threads as alone.
+BUSY = {1: 5, 2: 8}
 
 #: A loop costs the same for every item: the slowest peer does one of so many, and counts so many times.
 SHARE = 16
 
 
-def as_given(value: Any) -> Any:
+def unchanged(value: Any) -> Any:
     """Return the value."""
     return value
 
 
 @dataclass(frozen=True)
 class Side:
-    """One way to an answer. Only `run` is measured."""
+    """One way to an answer. Only `run` is timed."""
 
     name: str
     run: Callable[[Any], Any]
-    prepare: Callable[[Any], Any] = as_given  #: from the data to what `run` takes
-    read: Callable[[Any], Any] = np.asarray  #: from what `run` gives to an array
-    needs: str = "numpy"  #: the module it takes
-    package: str = "numpy"  #: and what installs that
-    every: int = 1  #: which items of a stack are done: every so-manieth, for a loop that takes minutes
+    prepare: Callable[[Any], Any] = unchanged  #: from the data to the argument of `run`
+    read: Callable[[Any], Any] = np.asarray  #: from the result of `run` to an array
+    needs: tuple[str, ...] = ()  #: modules that may be missing
+    every: int = 1  #: 16 for a loop that does each 16th item only
 
 
 @dataclass(frozen=True)
-class Ours(Side):
-    """Our way, with what it needs at least, and the floors: how many times faster than each peer."""
-
-    cost: Cost = field(kw_only=True)
-    floors: Mapping[str, float] = field(kw_only=True)
-    keeps: int = 0  #: bytes of a fitted model
-
-
-@dataclass(frozen=True)
-class Work:
-    """One work: its data, our ways and others' ways to do it, and how far apart answers may be."""
+class Row:
+    """One computation: its data, our way and others' ways to do it, and how far apart answers may be."""
 
     key: str
+    group: str
+    name: str
     make: Callable[[], Any]
-    ours: tuple[Ours, ...]
-    peers: tuple[Side, ...]
+    run: Callable[[Any], Any]
     allowed: Callable[[Any, Array], Array | float]
+    cost: Cost
+    peers: tuple[Side, ...] = ()
+    read: Callable[[Any], Any] = np.asarray
+    kept: Callable[[Any], int] | None = None  #: from the result to the bytes of the model
+    floors: Mapping[str, float] = field(default_factory=dict)  #: how many times faster than each peer
+    most_kept: float | None = None  #: bytes of the model over those of the inverses that anomalib keeps
+    inverses: int = 0  #: those bytes
+    most_of_old: float = 1.1  #: time over that of an older checkout
+    prepare: Callable[[Any], Any] = unchanged
 
     @property
     def sides(self) -> tuple[Side, ...]:
         """Return all ways, ours first."""
-        return (*self.ours, *self.peers)
+        return (Side("mvgauss", self.run, self.prepare, self.read), *self.peers)
 
 
-def works(quick: bool = False) -> list[Work]:
-    """Return all works, at their full sizes or at small ones that only show that all runs."""
-    from benchmarks import busy, few  # which are made of what follows
-
-    small = (20, 8, 4, 4) if quick else (200, 100, 56, 56)
+def rows(quick: bool = False) -> list[Row]:
+    """Return all rows, at their full sizes or at small ones that only show that everything runs."""
+    usual = (20, 8, 4, 4) if quick else (200, 100, 56, 56)
+    middle = (20, 8, 4, 4) if quick else (200, 100, 28, 28)
     stack = (16, 40, 8) if quick else (3136, 200, 100)
-    mapped = (8, 4, 4) if quick else (100, 28, 28)
+    few: dict[str, tuple[Shape, float, float]] = {
+        "200": ((12, 24, 2, 2) if quick else (200, 550, 14, 14), 10, 0.7),
+        "60": ((5, 24, 2, 2) if quick else (60, 550, 14, 14), 25, 0.2),
+        "1792": ((6, 40, 2, 2) if quick else (100, 1792, 7, 7), 40, 0.1),
+    }
+    busy_shapes = [(count, middle) for count in BUSY]
     return [
-        fit("fit-100", small, {ORIGINAL: 6, BATCHED: 1.7}),
-        scores("score-32", 32, small, 4),
-        scores("score-1", 1, small, 1),
+        fit("fit-100", "The usual case", usual, {BATCHED: 1.7}, None, most_of_old=0.95),
+        score("score-32", "The usual case", 32, usual, {ORIGINAL: 4}, most_of_old=0.85),
+        score("score-1", "The usual case", 1, usual, {ORIGINAL: 1}, most_of_old=0.75),
+        partial_fit("partial-256", (20, 16, 2, 2) if quick else (140, 256, 14, 14), most_of_old=0.25),
+        *(fit(f"few-fit-{k}", "Few samples", s, {ORIGINAL: f}, most) for k, (s, f, most) in few.items()),
+        *(
+            score(f"few-score-{k}-{m}", "Few samples", m, s, {})
+            for k, (s, _, _) in few.items()
+            for m in (32, 1)
+        ),
         tall_cov(*((2000, 8) if quick else (1_000_000, 100))),
         stacked_cov(*stack),
-        pinvs("pinv", stack[0], stack[2], False, 10),
-        pinvs("pinv-deficient", stack[0], stack[2], True, 5),
-        mapped_fit("memmap-200", (20 if quick else 200, *mapped)),
-        mapped_fit("memmap-800", (80 if quick else 800, *mapped)),
-        *few.works(quick),
-        *busy.works(quick),
+        inverses("pinv", stack[0], stack[2], False, 10),
+        inverses("pinv-deficient", stack[0], stack[2], True, 5),
+        mapped_fit("memmap-200", middle),
+        mapped_fit("memmap-800", (4 * middle[0], *middle[1:])),
+        *(beside(count, fit("fit", "", shape, {}, None)) for count, shape in busy_shapes),
+        *(beside(count, score("score-32", "", 32, shape, {})) for count, shape in busy_shapes),
+        *(beside(count, score("score-1", "", 1, shape, {})) for count, shape in busy_shapes),
+        exported(middle),
     ]
 
 
@@ -93,91 +114,120 @@ def works(quick: bool = False) -> list[Work]:
 
 
 class Pictures(NamedTuple):
-    """Embeddings to fit, and one to score."""
+    """Embeddings to fit, and others to score."""
 
     train: Any
-    image: Any
+    images: Any
 
 
-def pictures(shape: tuple[int, ...]) -> Pictures:
-    """Return random float32 embeddings."""
-    rng = np.random.default_rng(0)
-    train = rng.standard_normal(shape, np.float32)
-    return Pictures(train, rng.standard_normal((1, *shape[1:]), np.float32))
+class Fitted(NamedTuple):
+    """A model, the embeddings that it was fitted to, and others to score."""
+
+    model: Any
+    train: Array
+    images: Array
 
 
-def tensors(data: Pictures) -> Pictures:
-    """View the same memory as tensors."""
-    peers.probe(data.train.shape[1])
-    return Pictures(*(peers.torch().from_numpy(a) for a in data))
+def pictures(shape: tuple[int, ...], images: int = 1) -> Pictures:
+    """Return random float32 embeddings whose features have a component in common, as those of networks."""
+    found = []
+    for seed, length in enumerate((shape[0], images)):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((length, *shape[1:]), np.float32)
+        x += rng.standard_normal((length, 1, *shape[2:]), np.float32)
+        found.append(x)
+    return Pictures(*found)
 
 
-def fit_and_score(dtype: str | None) -> Callable[[Pictures], Array]:
-    """Return what constructs a model, fits it and scores one image."""
-    return lambda data: MultiVariateGaussian(dtype=dtype).fit(data.train).mahalanobis(data.image)
+def fit_and_score(data: Pictures) -> tuple[Any, Array]:
+    """Construct a model, fit it and score the images; return the model and the distances."""
+    model = MultiVariateGaussian().fit(data.train)
+    return model, model.mahalanobis(data.images)
 
 
-def torch_side(name: str, fit: Callable[[Any], tuple[Any, Any]]) -> Side:
-    """Return a way to fit and score one image in PyTorch."""
-    return Side(
-        name,
-        lambda data: peers.original_score(data.image, *fit(data.train)),
-        prepare=tensors,
-        needs="torch",
-        package="torch",
-    )
+def original_fit_and_score(fit: Callable[[Any], tuple[Any, Any]], data: tuple[Any, Any]) -> Any:
+    """Fit, and score the images, by other formulas."""
+    return peers.original_score(data[1], *fit(data[0]))
 
 
-def covariances_of(train: Array) -> Array:
-    """Return the regularised covariances of a few patches of an embedding."""
-    n, c = train.shape[:2]
-    vectors = train.reshape(n, c, -1)
-    some = vectors[:, :, agreement.some(vectors.shape[2])]
-    ridge = peers.RIDGE * np.eye(c)
-    return np.stack([np.cov(some[:, :, i].T) + ridge for i in range(some.shape[2])])
-
-
-def fitted_distances(data: Pictures, distances: Array) -> Array:
+def distances_allowed(data: Pictures | Fitted, distances: Array) -> Array:
     """Return how far apart the distances may be."""
-    return agreement.of_distances(len(data.train), covariances_of(data.train), distances)
+    return agreement.of_distances(data.train, distances)
 
 
-def fit(key: str, shape: tuple[int, int, int, int], floors: dict[str, float]) -> Work:
+def fit(
+    key: str,
+    group: str,
+    shape: Shape,
+    floors: Mapping[str, float],
+    most_kept: float | None,
+    *,
+    most_of_old: float = 1.1,
+) -> Row:
     """Fit an embedding and score one image."""
     n, c, h, w = shape
-    fits = {ORIGINAL: peers.original_fit, BATCHED: peers.batched_fit}
-    ours = Ours(
+    ways = [Side(ORIGINAL, partial(original_fit_and_score, peers.original_fit), lambda d: peers.arrays(*d))]
+    if BATCHED in floors:
+        run = partial(original_fit_and_score, peers.batched_fit)
+        ways.append(Side(BATCHED, run, lambda d: peers.arrays(*d), needs=("torch",)))
+    return Row(
+        key,
+        group,
         f"fit {size(shape)}",
-        fit_and_score(None),
-        cost=cost.fit(n, c, h * w),
+        lambda: pictures(shape),
+        fit_and_score,
+        distances_allowed,
+        cost.fit(n, c, h * w),
+        tuple(ways),
+        read=lambda result: result[1],
+        kept=lambda result: int(result[0].nbytes),
         floors=floors,
-        keeps=cost.state_bytes(n, c, h * w),
+        most_kept=most_kept,
+        inverses=4 * h * w * c * c,
+        most_of_old=most_of_old,
     )
-    theirs = tuple(torch_side(name, fits[name]) for name in floors)
-    return Work(key, lambda: pictures(shape), (ours,), theirs, fitted_distances)
 
 
-def mapped_fit(
-    key: str,
-    shape: tuple[int, int, int, int],
-    allowed: Callable[[Any, Array], Array | float] = fitted_distances,
-) -> Work:
-    """Fit a memory map, beside the same in memory: only what is kept may take more memory with larger N."""
+def partial_fit(key: str, shape: Shape, most_of_old: float) -> Row:
+    """Add one image to the moments of a model; its distances are compared, not timed."""
     n, c, h, w = shape
-    run = fit_and_score(None)
-    ours = Ours(
-        f"fit memory map {size(shape)}",
-        run,
-        cost=cost.fit(n, c, h * w),
-        floors={},
-        keeps=cost.state_bytes(n, c, h * w),
+    return Row(
+        key,
+        "The usual case",
+        f"partial_fit 1, {size(shape)}",
+        lambda: fitted(1, shape),
+        lambda data: (data.model.partial_fit(data.images), data.images),
+        distances_allowed,
+        cost.update(c, h * w),
+        read=lambda result: result[0].mahalanobis(result[1]),
+        most_of_old=most_of_old,
     )
-    theirs = Side("the same in memory", run, prepare=lambda data: data._replace(train=np.array(data.train)))
-    return Work(key, lambda: mapped_pictures(shape), (ours,), (theirs,), allowed)
 
 
-def mapped_pictures(shape: tuple[int, ...]) -> Pictures:
-    """Return random float32 embeddings in a file that is gone when they are."""
+def mapped_fit(key: str, shape: Shape) -> Row:
+    """Fit a memory map, beside the same in memory: its peak of memory does not grow with N."""
+    n, c, h, w = shape
+    same = Side(
+        IN_MEMORY,
+        fit_and_score,
+        lambda data: data._replace(train=np.array(data.train)),
+        lambda result: result[1],
+    )
+    return Row(
+        key,
+        "Memory",
+        f"fit memory map {size(shape)}",
+        lambda: mapped_pictures(shape),
+        fit_and_score,
+        distances_allowed,
+        cost.fit(n, c, h * w),
+        (same,),
+        read=lambda result: result[1],
+    )
+
+
+def mapped_pictures(shape: Shape) -> Pictures:
+    """Return random float32 embeddings in a file that is removed with them."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryFile() as file:
         train = np.memmap(file, np.float32, "w+", shape=shape)
@@ -191,49 +241,102 @@ def mapped_pictures(shape: tuple[int, ...]) -> Pictures:
 # scoring
 
 
-class Fitted(NamedTuple):
-    """A model, what it was fitted to, and images to score."""
-
-    model: MultiVariateGaussian
-    train: Array
-    images: Array
-
-
-def fitted(images: int, shape: tuple[int, ...]) -> Fitted:
-    """Return a model of random float32 embeddings, and others to score."""
-    train, _ = pictures(shape)
-    others = np.random.default_rng(1).standard_normal((images, *shape[1:]), np.float32)
+def fitted(images: int, shape: Shape) -> Fitted:
+    """Return a model of random embeddings, and others to score."""
+    train, others = pictures(shape, images)
     return Fitted(MultiVariateGaussian().fit(train), train, others)
 
 
-def parameters(data: Fitted) -> tuple[Any, Any, Any]:
-    """Return what the original's score takes, as tensors: images, mean, inverse covariances."""
-    from_numpy = peers.torch().from_numpy
-    return from_numpy(data.images), *(from_numpy(a) for a in data.model)
-
-
-def scores(key: str, images: int, shape: tuple[int, int, int, int], floor: float) -> Work:
+def score(
+    key: str,
+    group: str,
+    images: int,
+    shape: Shape,
+    floors: Mapping[str, float],
+    *,
+    most_of_old: float = 1.1,
+) -> Row:
     """Score images with a model that is fitted."""
     n, c, h, w = shape
-    ours = Ours(
-        f"mahalanobis of {images}, {size(shape[1:])}",
-        lambda data: data.model.mahalanobis(data.images),
-        cost=cost.score(images, c, h * w, n),
-        floors={ORIGINAL: floor},
-    )
-    theirs = Side(
+    original = Side(
         ORIGINAL,
         lambda given: peers.original_score(*given),
-        prepare=parameters,
-        needs="torch",
-        package="torch",
+        lambda data: peers.arrays(data.images, *data.model),
     )
-    return Work(
+    return Row(
         key,
+        group,
+        f"score {images}, {size(shape)}",
         lambda: fitted(images, shape),
-        (ours,),
-        (theirs,),
-        lambda data, distances: agreement.of_distances(c, covariances_of(data.train), distances),
+        lambda data: data.model.mahalanobis(data.images),
+        distances_allowed,
+        cost.score(images, n, c, h * w),
+        (original,),
+        floors=floors,
+        most_of_old=most_of_old,
+    )
+
+
+def exported(shape: Shape) -> Row:
+    """Score one image, beside the same with the file that the model is exported to."""
+
+    def run(given: tuple[Any, Array]) -> Any:
+        session, image = given
+        return session.run(["distances"], {"embedding": image})[0]
+
+    def prepare(data: Fitted) -> tuple[Any, Array]:
+        with tempfile.TemporaryDirectory() as folder:
+            return peers.exported(data.model, folder), data.images
+
+    side = Side(EXPORTED, run, prepare, needs=("mvgauss.onnx", "onnx", "onnxruntime"))
+    row = score("onnx", "An exported file", 1, shape, {})
+    return replace(row, peers=(side,))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# beside busy threads
+
+
+class BusyThreads:
+    """Threads that compute in Python inside of a ``with`` statement."""
+
+    def __init__(self, count: int) -> None:
+        self._busy = threading.Event()
+        for _ in range(count):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        number = 0
+        while self._busy.wait():
+            while self._busy.is_set():
+                for i in range(1000):
+                    number += i * i
+
+    def __enter__(self) -> None:
+        self._busy.set()
+
+    def __exit__(self, *_: object) -> None:
+        self._busy.clear()
+
+
+def beside(count: int, row: Row) -> Row:
+    """Return a computation beside so many busy threads, compared with the same alone."""
+
+    def run(given: tuple[Any, BusyThreads]) -> Any:
+        data, threads = given
+        with threads:
+            return row.run(data)
+
+    return replace(
+        row,
+        key=f"busy-{count}-{row.key}",
+        group="Beside busy threads",
+        name=f"{row.name} beside {count}",
+        run=run,
+        prepare=lambda data: (row.prepare(data), BusyThreads(count)),
+        peers=(Side(ALONE, row.run, row.prepare, row.read),),
+        floors={} if "score-1" in row.key else {ALONE: 1 / BUSY[count]},
+        kept=None,
     )
 
 
@@ -241,44 +344,49 @@ def scores(key: str, images: int, shape: tuple[int, int, int, int], floor: float
 # covariances and pseudo-inverses
 
 
-def tall_cov(n: int, c: int) -> Work:
+def tall_cov(n: int, c: int) -> Row:
     """Estimate the covariance of one long sample."""
-    ours = Ours(f"cov of {n}x{c} float64", cov, cost=cost.cov(n, c, 1), floors={"numpy.cov": 2.5})
-    return Work(
+    return Row(
         "cov-tall",
+        "Covariances and pseudo-inverses",
+        f"cov of {n}x{c}",
         lambda: np.random.default_rng(0).standard_normal((n, c)),
-        (ours,),
-        (Side("numpy.cov", peers.numpy_cov),),
+        cov,
         lambda _, covariance: agreement.of_covariances(n, covariance),
+        cost.cov(n, c, 1),
+        (Side("numpy.cov", peers.numpy_cov),),
+        floors={"numpy.cov": 2.0},
     )
 
 
-def stacked_cov(p: int, n: int, c: int) -> Work:
+def stacked_cov(p: int, n: int, c: int) -> Row:
     """Estimate a stack of covariances."""
-    theirs = (
-        Side("loop of numpy.cov", peers.numpy_cov_loop),
-        Side("array-api-extra's cov", peers.extra_cov, needs="array_api_extra", package="array-api-extra"),
-        Side(
-            "loop: EmpiricalCovariance",
-            peers.sklearn_cov_loop,
-            prepare=lambda stack: stack[::SHARE],
-            read=lambda covariances: np.stack(covariances) * (n / (n - 1)),
-            every=SHARE,
-            needs="sklearn",
-            package="scikit-learn",
-        ),
+    loop = Side(
+        "loop: EmpiricalCovariance",
+        peers.sklearn_cov_loop,
+        lambda stack: stack[::SHARE],
+        lambda covariances: np.stack(covariances) * (n / (n - 1)),
+        ("sklearn",),
+        every=SHARE,
     )
-    floors = {side.name: floor for side, floor in zip(theirs, (8.0, 20.0, 100.0), strict=True)}
-    return Work(
+    return Row(
         "cov-stack",
+        "Covariances and pseudo-inverses",
+        f"cov of {size((p, n, c))}",
         lambda: np.random.default_rng(0).standard_normal((p, n, c)),
-        (Ours(f"cov of a stack {size((p, n, c))}", cov, cost=cost.cov(n, c, p), floors=floors),),
-        theirs,
+        cov,
         lambda _, covariances: agreement.of_covariances(n, covariances),
+        cost.cov(n, c, p),
+        (
+            Side("loop of numpy.cov", peers.numpy_cov_loop),
+            Side("array-api-extra's cov", peers.extra_cov, needs=("array_api_extra",)),
+            loop,
+        ),
+        floors={loop.name: 100},
     )
 
 
-def pinvs(key: str, p: int, c: int, deficient: bool, floor: float) -> Work:
+def inverses(key: str, p: int, c: int, deficient: bool, floor: float) -> Row:
     """Pseudo-invert a stack of covariances, every tenth of them of half rank if `deficient`."""
     tenth = slice(0, p if deficient else 0, 10)
 
@@ -287,22 +395,19 @@ def pinvs(key: str, p: int, c: int, deficient: bool, floor: float) -> Work:
         x[tenth, c // 2 :] = 0
         return np.asarray(np.matmul(x.swapaxes(1, 2), x) / (2 * c))
 
-    name = "numpy.linalg.pinv"
-    ours = Ours(
-        "pinv, every tenth deficient" if deficient else f"pinv of {size((p, c, c))}",
-        pinv,
-        cost=cost.pinv(c, p, len(range(p)[tenth])),
-        floors={name: floor},
-    )
-    return Work(
+    return Row(
         key,
+        "Covariances and pseudo-inverses",
+        f"pinv of {size((p, c, c))}{', a tenth deficient' * deficient}",
         make,
-        (ours,),
-        (Side(name, peers.numpy_pinv),),
-        lambda s, _: agreement.of_inverses(s[agreement.some(len(s))]),
+        pinv,
+        lambda stack, _: agreement.of_inverses(stack),
+        cost.pinv(c, p, len(range(p)[tenth])),
+        (Side("numpy.linalg.pinv", peers.numpy_pinv),),
+        floors={"numpy.linalg.pinv": floor},
     )
 
 
 def size(shape: tuple[int, ...]) -> str:
-    """Return a shape as it is said."""
+    """Return a shape as text."""
     return "x".join(map(str, shape))
