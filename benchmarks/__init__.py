@@ -1,6 +1,6 @@
 """How long mvgauss takes beside other ways to the same answer: ``python -m benchmarks``.
 
 `rows` has the computations, `peers` the formulas of others; `measure` compares answers and takes times,
-`process` runs each side, `machine` measures its limits, `cost` says what a computation takes at least,
-`agreement` how far apart answers may be; `report` and `chart` write the page. `scale` is a program of its own.
+`process` runs each side, `machine` measures its limits, `agreement` says how far apart answers
+may be; `report` and `chart` write the page. `scale` is a program of its own.
 """

@@ -6,43 +6,67 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import against, machine
-from benchmarks.measure import ROUNDS
+from benchmarks import chart, machine, report
+from benchmarks.measure import ROUNDS, Comparison, compare
 from benchmarks.rows import Row, rows
+
+PAGE = Path("docs/benchmarks.md")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 if an answer is wrong, 2 if nothing is asked for."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     given = _arguments(arguments)
     plain = machine.plain_environment()
-    if len(plain) < len(os.environ):  # OpenBLAS has read its settings: another process does without them
+    if len(plain) < len(os.environ):  # libraries have read their settings: another process does without
         print(f"Measured without {', '.join(sorted(os.environ.keys() - plain.keys()))}.", flush=True)
-        command = [sys.executable, "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)]
-        return subprocess.run(command, env=plain).returncode
+        return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], env=plain).returncode
     asked = [row for row in rows(given.quick) if _asked(row, given.only)]
     if not asked:
         keys = ", ".join(row.key for row in rows(True))
         print(f"--only: expected parts of {keys}, got {given.only}", file=sys.stderr)
         return 2
     warnings.simplefilter("ignore")  # few samples are what is measured here
-    print("\n".join(machine.description(machine.limits(given.quick))), flush=True)
-    return int(against.run(asked, given.against, given.rounds, given.quick))
+    start, limits = time.perf_counter(), machine.measured(given.quick)
+    notes = machine.description(limits)
+    print("\n".join(notes), flush=True)
+    print(report.text_line(report.AGAINST if given.against else report.HEADER))
+    found: list[Comparison] = []
+    for row in asked:
+        for line in compare(row, given.quick, given.rounds, given.against):
+            found.append(line)
+            cells = report.cells(line, limits, given.quick, bool(given.against))
+            print(report.text_line(cells), flush=True)
+    notes += [*report.remarks(found), f"Measured in {time.perf_counter() - start:.0f} s."]
+    print("\n".join(notes[4:]))
+    page = given.page or (None if given.quick or given.only or given.against else PAGE)
+    if page:
+        command = " ".join(["python -m benchmarks", *arguments])
+        (page.parent / "images").mkdir(parents=True, exist_ok=True)
+        (page.parent / "images" / "benchmarks.svg").write_text(chart.draw(found))
+        page.write_text(report.page(found, limits, given.quick, command, notes))
+    return int(any(line.wrong for line in found))
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split(":")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: only that everything runs")
     parser.add_argument("--only", metavar="NAME", default="", help="rows with a or b in their name, for a,b")
+    parser.add_argument("--page", metavar="PATH", type=Path, help=f"page to write (of a full run {PAGE})")
+    parser.add_argument("--against", metavar="FOLDER", type=Path, help="compare with an older checkout")
     parser.add_argument(
-        "--against", metavar="FOLDER", type=Path, help="compare with an older checkout instead"
+        "--rounds", type=int, default=ROUNDS, help=f"calls of each side, {ROUNDS} if not given"
     )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"calls of each side, {ROUNDS} by default")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.against:
+        given.against = given.against.resolve()
+    return given
 
 
 def _asked(row: Row, parts: str) -> bool:

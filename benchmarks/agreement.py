@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 RIDGE = 0.01  #: of the models, and of anomalib's formulas
-PATCHES = 16  #: how many matrices of a stack are examined for their condition
 
 
 def sample(length: int) -> Array:
-    """Return indices of `PATCHES` matrices, evenly over a stack."""
-    return np.unique(np.linspace(0, length - 1, PATCHES).astype(int))
+    """Return the indices of 16 matrices, evenly over a stack."""
+    return np.unique(np.linspace(0, length - 1, 16).astype(int))
 
 
 def rounding(n: int) -> float:
@@ -30,13 +29,13 @@ def rounding(n: int) -> float:
     return float(4 * math.sqrt(n) * np.finfo(np.float64).eps)
 
 
-def of_covariances(n: int, covariances: Array) -> Array:
-    """Return the bound for sums of n products, of size sqrt(S_jj S_kk) by Cauchy and Schwarz."""
+def of_covariances(x: Array, covariances: Array) -> Array:
+    """Return the bound for sums of N products, of size sqrt(S_jj S_kk) by Cauchy and Schwarz."""
     size = np.sqrt(np.diagonal(covariances, axis1=-2, axis2=-1))
-    return np.asarray(rounding(n) * size[..., :, None] * size[..., None, :])
+    return np.asarray(rounding(x.shape[-2]) * size[..., :, None] * size[..., None, :])
 
 
-def of_inverses(covariances: Array) -> float:
+def of_inverses(covariances: Array, _: Array) -> float:
     """Return the bound for inverses: sums of C terms, times the condition, of the size of the inverse."""
     values = np.linalg.eigvalsh(covariances[sample(len(covariances))])
     largest = values[:, -1:]
@@ -46,13 +45,13 @@ def of_inverses(covariances: Array) -> float:
     return rounding(values.shape[1]) * condition / float(smallest.min())
 
 
-def of_distances(train: Array, distances: Array) -> Array:
-    """Return the bound for distances from factors in single precision: the condition times eps.
+def of_distances(data: Any, distances: Array) -> Array:
+    """Return the bound for distances by factors in single precision: the condition times eps.
 
-    The condition is the largest one of the regularised covariances of a few patches of the embedding.
+    The condition is the largest one of the regularised covariances of a few patches of ``data.train``.
     """
-    n, c = train.shape[:2]
-    vectors = train.reshape(n, c, -1)
+    n, c = data.train.shape[:2]
+    vectors = data.train.reshape(n, c, -1)
     x = np.moveaxis(vectors[:, :, sample(vectors.shape[2])], 2, 0).astype(np.float64)
     values = np.linalg.svd(x - x.mean(axis=1, keepdims=True), compute_uv=False) ** 2 / (n - 1) + RIDGE
     condition = float((values[:, 0] / values[:, -1]).max())  # with n <= C the last one is the ridge
@@ -60,9 +59,7 @@ def of_distances(train: Array, distances: Array) -> Array:
 
 
 def error(got: Array, want: Array, allowed: Array | float) -> float:
-    """Return the largest difference as a share of the bound; infinity for other shapes or NaN."""
-    if got.shape != want.shape:
-        return math.inf
+    """Return the largest difference as a share of the bound; infinity for NaN."""
     with np.errstate(over="ignore"):
         largest = float(np.max(np.abs(got - want) / np.maximum(allowed, np.finfo(np.float64).tiny)))
     return math.inf if math.isnan(largest) else largest

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import agreement
@@ -27,20 +26,19 @@ class Measured:
     side: Side
     trouble: str = ""  #: why there is no answer
     answer: Array | None = None
-    first: float = 0.0  #: seconds of the first call in its process
     times: list[float] = field(default_factory=list)
     peak: float | None = None  #: bytes
-    kept: int | None = None  #: bytes of the model
+    share: float | None = None  #: bytes of the model over those of anomalib's inverses
 
     @property
     def seconds(self) -> float:
-        """Return the median time, of all items."""
-        return statistics.median(self.times) * self.side.every
+        """Return the median time."""
+        return statistics.median(self.times)
 
 
 @dataclass
 class Comparison:
-    """One line of the table: our way beside one of others'."""
+    """One line of the table: mvgauss beside another way."""
 
     row: Row
     ours: Measured
@@ -50,7 +48,7 @@ class Comparison:
     @property
     def timed(self) -> bool:
         """Whether both sides were timed."""
-        return bool(self.ours.times and self.theirs.times)
+        return not self.ours.trouble and not self.theirs.trouble
 
     @property
     def ratio(self) -> float:
@@ -64,36 +62,42 @@ class Comparison:
         return failed or (self.error is not None and self.error > 1)
 
 
-def compare(row: Row, quick: bool, against: Path | None = None, rounds: int = ROUNDS) -> list[Comparison]:
+def compare(row: Row, quick: bool, rounds: int, against: Path | None = None) -> list[Comparison]:
     """Compare the answers of all sides of a row, or of two checkouts, then their times and their memory."""
-    ours = Measured(row.sides[0])
-    if against is None:
-        others = [Measured(side, _absent(side)) for side in row.peers]
-        places = [(m, i, ROOT) for i, m in enumerate((ours, *others))]
-    else:
-        others = [Measured(row.sides[0])]
-        places = [(ours, 0, ROOT), (others[0], 0, against)]
-    lines = [Comparison(row, ours, theirs) for theirs in others]
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        sides = {
-            m: stack.enter_context(closing(Process(row, i, quick, place)))
-            for m, i, place in places
+    sides, places = list(enumerate(row.sides)), [ROOT] * len(row.sides)
+    if against is not None:
+        sides, places = [(0, row.sides[0])] * 2, [ROOT, against]
+    if len(sides) == 1:  # a computation that is compared with older checkouts alone
+        return []
+    found = [Measured(side, _absent(side)) for _, side in sides]
+    lines = [Comparison(row, found[0], theirs) for theirs in found[1:]]
+    with ExitStack() as stack:
+        processes = {
+            m: stack.enter_context(closing(Process(row, index, quick, place)))
+            for m, (index, _), place in zip(found, sides, places, strict=True)
             if not m.trouble
         }
         data = row.make()
-        for m, process in sides.items():
+        for m, process in processes.items():
             with _failure_of(m):
                 process.ready()
-        for i, (m, process) in enumerate(sides.items()):
+        slow = set()
+        for m, process in processes.items():
             with _failure_of(m):
-                _first(m, process, Path(folder, f"{i}.npy"))
+                first, m.peak = process.watched_call()
+                m.answer, m.share = process.ask("answer")
+                slow |= {m} if first > SLOW and against is None else set()
         for line in lines:
-            if line.ours.answer is not None and line.theirs.answer is not None:
-                line.error = _error(row, data, line)
-        for m in sides:
+            line.error = _error(data, line)
+        for m in found:
             m.answer = None
         del data
-        _time_in_turn(sides, 3 if quick else rounds, rounds if against else SLOW_ROUNDS)
+        order = list(processes.items())
+        for turn in range(rounds):
+            for m, process in order if turn % 2 == 0 else order[::-1]:
+                if not m.trouble and (m not in slow or turn < SLOW_ROUNDS):
+                    with _failure_of(m):
+                        m.times.append(process.call())
     return lines
 
 
@@ -112,31 +116,11 @@ def _failure_of(m: Measured) -> Iterator[None]:
         m.trouble = m.trouble or f"failed: {error}"
 
 
-def _first(m: Measured, process: Process, file: Path) -> None:
-    """Let a side answer for the first time."""
-    if m.trouble:
-        return
-    m.first, peak = process.watched_call()
-    m.peak = None if peak is None else peak * m.side.every
-    m.answer, m.kept = process.answer(file)
-
-
-def _error(row: Row, data: Any, line: Comparison) -> float:
-    """Return the largest difference of two answers as a share of the bound."""
-    assert line.ours.answer is not None
-    assert line.theirs.answer is not None
-    ours, theirs = line.ours.answer[:: line.theirs.side.every], line.theirs.answer
-    if theirs.shape != ours.shape:
+def _error(data: Any, line: Comparison) -> float | None:
+    """Return the largest difference of two answers as a share of the bound, where there are two."""
+    ours, theirs = line.ours.answer, line.theirs.answer
+    if ours is None or theirs is None:
+        return None
+    if ours.shape != theirs.shape:
         return float("inf")
-    return agreement.error(ours, theirs, row.allowed(data, theirs))
-
-
-def _time_in_turn(sides: Mapping[Measured, Process], rounds: int, slow_rounds: int) -> None:
-    """Time all sides in turn, a slow one fewer times, every second time in the opposite order."""
-    order = list(sides.items())
-    left = {m: min(rounds, slow_rounds) if m.first > SLOW else rounds for m in sides}
-    for turn in range(rounds):
-        for m, process in order if turn % 2 == 0 else order[::-1]:
-            if turn < left[m] and not m.trouble:
-                with _failure_of(m):
-                    m.times.append(process.call())
+    return agreement.error(ours, theirs, line.row.allowed(data, theirs))

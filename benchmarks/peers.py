@@ -1,17 +1,29 @@
-"""How others compute the same, as it is usually written. Packages that may be missing are imported when used."""
+"""How others compute the same, as it is usually written; what may be missing is imported when used."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from benchmarks.agreement import RIDGE, Array
-from benchmarks.machine import missing
+from benchmarks.machine import cpus, missing
 
 #: Where PyTorch is missing, anomalib's formulas run in NumPy.
 FRAMEWORK = "numpy" if missing("torch") else "torch"
+
+
+def arrays(*values: Array) -> tuple[Any, ...]:
+    """Return arrays as anomalib's formulas take them: where PyTorch is installed, as tensors."""
+    if FRAMEWORK == "numpy":
+        return tuple(np.asarray(value) for value in values)
+    torch = import_module("torch")
+    if torch.get_num_threads() != cpus():
+        torch.set_num_threads(cpus())
+    return tuple(torch.from_numpy(np.asarray(value)) for value in values)
 
 
 def original_fit(embedding: Any) -> tuple[Any, Any]:
@@ -24,17 +36,7 @@ def original_fit(embedding: Any) -> tuple[Any, Any]:
     for i in range(h * w):
         centred = vectors[:, :, i] - vectors[:, :, i].mean(0)
         covariance[:, :, i] = centred.T @ centred / (n - 1) + RIDGE * identity
-    stack = xp.moveaxis(covariance, 2, 0)
-    return vectors.mean(0), xp.linalg.inv(stack)
-
-
-def original_score(embedding: Any, mean: Any, inverse: Any) -> Any:
-    """Score as anomalib's anomaly map generator does: sqrt(sum(delta @ inverse * delta))."""
-    xp = import_module(FRAMEWORK)
-    m, c, h, w = embedding.shape
-    delta = xp.moveaxis(embedding.reshape(m, c, h * w) - mean.reshape(c, h * w), 2, 0)
-    squares = ((delta @ inverse) * delta).sum(2).T
-    return xp.sqrt(xp.clip(squares.reshape(m, h, w), 0, None))
+    return vectors.mean(0), xp.linalg.inv(xp.moveaxis(covariance, 2, 0))
 
 
 def batched_fit(embedding: Any) -> tuple[Any, Any]:
@@ -49,12 +51,19 @@ def batched_fit(embedding: Any) -> tuple[Any, Any]:
     return mean, torch.linalg.inv(covariance)
 
 
-def arrays(*values: Array) -> tuple[Any, ...]:
-    """Return arrays as the original takes them: the same memory as tensors, where PyTorch is installed."""
-    if FRAMEWORK == "numpy":
-        return tuple(np.asarray(value) for value in values)
-    torch = import_module("torch")
-    return tuple(torch.from_numpy(np.asarray(value)) for value in values)
+def original_score(images: Any, mean: Any, inverse: Any) -> Any:
+    """Score as anomalib's anomaly map generator does: sqrt(sum(delta @ inverse * delta))."""
+    xp = import_module(FRAMEWORK)
+    m, c, h, w = images.shape
+    delta = xp.moveaxis(images.reshape(m, c, h * w) - mean.reshape(c, h * w), 2, 0)
+    squares = ((delta @ inverse) * delta).sum(2).T
+    return xp.sqrt(xp.clip(squares.reshape(m, h, w), 0, None))
+
+
+def fit_and_score(fit: Callable[[Any], tuple[Any, Any]], given: tuple[Any, Any]) -> Any:
+    """Fit an embedding and score images by these formulas."""
+    images, train = given
+    return original_score(images, *fit(train))
 
 
 def numpy_cov(x: Array) -> Array:
@@ -72,10 +81,11 @@ def extra_cov(stack: Array) -> Array:
     return np.asarray(import_module("array_api_extra").cov(stack.swapaxes(1, 2)))
 
 
-def sklearn_cov_loop(stack: Array) -> list[Array]:
-    """Return the covariances of ``(P, N, C)`` data over N, not N - 1, one after the other."""
+def sklearn_cov_loop(stack: Array) -> Array:
+    """Return the covariances of ``(P, N, C)`` data, one after the other; scikit-learn divides by N."""
     estimator = import_module("sklearn.covariance").EmpiricalCovariance
-    return [estimator().fit(x).covariance_ for x in stack]
+    n = stack.shape[1]
+    return np.stack([estimator().fit(x).covariance_ for x in stack]) * (n / (n - 1))
 
 
 def numpy_pinv(stack: Array) -> Array:
@@ -84,9 +94,14 @@ def numpy_pinv(stack: Array) -> Array:
     return np.linalg.pinv(stack, hermitian=True, rtol=rtol)
 
 
-def exported(model: Any, folder: str) -> Any:
-    """Return a session of onnxruntime with the file that a model is exported to."""
-    import_module("mvgauss.onnx").export(model, f"{folder}/model.onnx")
-    return import_module("onnxruntime").InferenceSession(
-        f"{folder}/model.onnx", providers=["CPUExecutionProvider"]
-    )
+def session(data: Any) -> tuple[Any, Array]:
+    """Return a session of onnxruntime with the file that a model is exported to, and images."""
+    with tempfile.TemporaryDirectory() as folder:
+        import_module("mvgauss.onnx").export(data.model, f"{folder}/model.onnx")
+        made = import_module("onnxruntime").InferenceSession(f"{folder}/model.onnx")
+    return made, data.images
+
+
+def run_session(given: tuple[Any, Array]) -> Any:
+    """Score images with a session."""
+    return given[0].run(["distances"], {"embedding": given[1]})

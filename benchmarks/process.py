@@ -2,28 +2,27 @@
 
 In one process the sides would leave each other memory in pieces, and threads that still spin. Each process
 makes the data itself, after the same on small data, so that imports and the buffers of libraries do not
-count. It reads what to do, a line for each, and writes what came of it, as JSON.
+count. It reads tasks and writes (failure, value), as pickles.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
-import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import time
 import warnings
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import numpy as np
 
 import mvgauss
-from benchmarks.agreement import Array
 from benchmarks.rows import Row, rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,14 +33,8 @@ START = (
     "sys.path.insert(0, root); from benchmarks import process; process.serve(*rest)"
 )
 
-#: Seconds before a call: the threads of OpenBLAS spin for a tenth of a second after the one before.
-PAUSE = 0.2
-
-#: Seconds after which a process that says nothing is given up.
-PATIENCE = 240.0
-
-#: Seconds between two readings of the memory of a process.
-INTERVAL = 0.002
+PAUSE = 0.2  #: seconds before a call: threads of OpenBLAS spin for a tenth of a second after the one before
+INTERVAL = 0.002  #: seconds between two readings of the memory of a process
 
 
 class FailedError(Exception):
@@ -53,46 +46,29 @@ class Process:
 
     def __init__(self, row: Row, side: int, quick: bool, checkout: Path = ROOT) -> None:
         command = [sys.executable, "-c", START, checkout, ROOT, row.key, str(side), str(int(quick))]
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        self._process = subprocess.Popen(command, cwd=checkout, stdin=pipe, stdout=pipe, stderr=null)
         self._checkout = checkout
-        self._process = subprocess.Popen(
-            command, cwd=checkout, text=True, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
-        )
 
     def ready(self) -> None:
         """Wait until it has its data; raise FailedError if its mvgauss is not that of the checkout."""
-        file = self.wait()["mvgauss"]
+        file = self._said()
         if self._checkout not in Path(file).parents:
             raise FailedError(f"mvgauss is imported from {file}")
-
-    def wait(self) -> dict[str, Any]:
-        """Return what it says next; raise FailedError if it failed."""
-        assert self._process.stdout is not None
-        patience = threading.Timer(PATIENCE, self._process.kill)
-        patience.start()
-        try:
-            said = json.loads(self._process.stdout.readline())
-        except json.JSONDecodeError:
-            raise FailedError("the process ended") from None
-        finally:
-            patience.cancel()
-        if "failed" in said:
-            raise FailedError(said["failed"])
-        return dict(said)
 
     def call(self) -> float:
         """Let it compute, and return how long that took."""
         time.sleep(PAUSE)
-        return float(self._ask("call")["seconds"])
+        return float(self.ask("call"))
 
     def watched_call(self) -> tuple[float, float | None]:
         """Do the same, and return by how many bytes its anonymous memory grew at its peak, on Linux."""
-        before = highest = _anonymous(self._process.pid)
+        found = [self._anonymous()]
         over = threading.Event()
 
         def watch() -> None:
-            nonlocal highest
-            while highest is not None and not over.wait(INTERVAL):
-                highest = max(highest, _anonymous(self._process.pid) or 0)
+            while not over.wait(INTERVAL):
+                found.append(self._anonymous())
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -101,48 +77,50 @@ class Process:
         finally:
             over.set()
             watcher.join()
-        return seconds, None if before is None or highest is None else float(highest - before)
+        return seconds, float(max(found) - found[0]) or None
 
-    def answer(self, file: Path) -> tuple[Array, int | None]:
-        """Return the last answer, which is put into a file, and the bytes of the model."""
-        kept = self._ask(str(file))["kept"]
-        return np.asarray(np.load(file, mmap_mode="r")), kept
+    def ask(self, task: str) -> Any:
+        """Return what it says to a task: seconds to ``"call"``, else its answer and the share of memory."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            pickle.dump(task, self._process.stdin)
+            self._process.stdin.flush()
+        return self._said()
 
     def close(self) -> None:
         """End it."""
         self._process.kill()
         self._process.communicate()
 
-    def _ask(self, task: str) -> dict[str, Any]:
-        """Tell it what to do, and return what it says."""
-        assert self._process.stdin is not None
+    def _said(self) -> Any:
+        """Return what it says next; raise FailedError if it failed or ended."""
+        assert self._process.stdout is not None
         try:
-            self._process.stdin.write(f"{task}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
+            failure, value = pickle.load(self._process.stdout)
+        except (EOFError, pickle.UnpicklingError):
             raise FailedError("the process ended") from None
-        return self.wait()
+        if failure:
+            raise FailedError(failure)
+        return value
 
-
-def _anonymous(number: int) -> int | None:
-    """Return the anonymous memory of a process in bytes, where the system tells."""
-    try:
-        text = Path(f"/proc/{number}/status").read_text()
-    except OSError:
-        return None
-    lines = [line for line in text.splitlines() if line.startswith("RssAnon:")]
-    return int(lines[0].split()[1]) * 1024 if lines else None
+    def _anonymous(self) -> int:
+        """Return its anonymous memory in bytes, or 0 where the system does not tell."""
+        with contextlib.suppress(OSError, IndexError):
+            text = Path(f"/proc/{self._process.pid}/status").read_text()
+            return int(text.partition("RssAnon:")[2].split()[0]) * 1024
+        return 0
 
 
 def serve(key: str, index: str, quick: str) -> None:
     """Do what standard input asks for; failures are told, not raised."""
-    channel = os.fdopen(os.dup(1), "w")
+    channel = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # libraries may complain there
     warnings.simplefilter("ignore")
 
-    def say(**values: object) -> None:
-        print(json.dumps(values), file=channel, flush=True)
+    def say(failure: str, value: Any = None) -> None:
+        pickle.dump((failure, value), channel)
+        channel.flush()
 
     try:
         for small in (True, bool(int(quick))):
@@ -151,28 +129,20 @@ def serve(key: str, index: str, quick: str) -> None:
             given = side.prepare(row.make())
             if small:
                 side.run(given)
-        _give_back()
-        say(mvgauss=str(Path(mvgauss.__file__).resolve()))
+        gc.collect()
+        with contextlib.suppress(AttributeError, OSError, TypeError):  # only some C libraries have it
+            ctypes.CDLL(None).malloc_trim(0)
+        say("", str(Path(mvgauss.__file__).resolve()))
         result = None
-        for line in sys.stdin:
-            if line.strip() == "call":
+        while True:
+            if pickle.load(sys.stdin.buffer) == "call":
                 result = None
                 gc.collect()
                 start = time.perf_counter()
                 result = side.run(given)
-                say(seconds=time.perf_counter() - start)
+                say("", time.perf_counter() - start)
             else:
-                kept = row.kept(result) if row.kept and index == "0" else None
-                np.save(line.strip(), np.asarray(side.read(result), np.float64))
-                say(kept=kept)
+                share = row.share(result) if row.share and index == "0" else None
+                say("", (np.asarray(side.read(result), np.float64), share))
     except Exception as error:  # a peer that breaks is a line of the table, not the end of it
-        say(failed=type(error).__name__)
-
-
-def _give_back() -> None:
-    """Return freed memory to the system, where the C library knows how."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return
+        say(type(error).__name__)
