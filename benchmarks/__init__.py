@@ -2,5 +2,5 @@
 
 `rows` has the computations, `peers` the formulas of others; `measure` compares answers and takes times,
 `process` runs each side, `machine` measures its limits, `agreement` says how far apart answers
-may be; `report` and `chart` write the page. `scale` is a program of its own.
+may be; `report` writes the page.
 """

@@ -11,22 +11,22 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import chart, machine, report
+from benchmarks import machine, report
 from benchmarks.measure import ROUNDS, Comparison, compare
-from benchmarks.rows import Row, rows
+from benchmarks.rows import rows
 
 PAGE = Path("docs/benchmarks.md")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(*arguments: str) -> int:
     """Run the benchmark; return 1 if an answer is wrong, 2 if nothing is asked for."""
-    arguments = sys.argv[1:] if arguments is None else arguments
     given = _arguments(arguments)
     plain = machine.plain_environment()
     if len(plain) < len(os.environ):  # libraries have read their settings: another process does without
         print(f"Measured without {', '.join(sorted(os.environ.keys() - plain.keys()))}.", flush=True)
         return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], env=plain).returncode
-    asked = [row for row in rows(given.quick) if _asked(row, given.only)]
+    parts = given.only.lower().split(",")
+    asked = [row for row in rows(given.quick) if any(p in f"{row.key} {row.name}".lower() for p in parts)]
     if not asked:
         keys = ", ".join(row.key for row in rows(True))
         print(f"--only: expected parts of {keys}, got {given.only}", file=sys.stderr)
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(notes), flush=True)
     print(report.text_line(report.AGAINST if given.against else report.HEADER))
     found: list[Comparison] = []
-    for row in asked:
-        for line in compare(row, given.quick, given.rounds, given.against):
+    for row in (row for row in asked if given.against or len(row.sides) > 1):
+        for line in compare(row, given.quick, given.rounds or (3 if given.quick else ROUNDS), given.against):
             found.append(line)
             cells = report.cells(line, limits, given.quick, bool(given.against))
             print(report.text_line(cells), flush=True)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if page:
         command = " ".join(["python -m benchmarks", *arguments])
         (page.parent / "images").mkdir(parents=True, exist_ok=True)
-        (page.parent / "images" / "benchmarks.svg").write_text(chart.draw(found))
+        (page.parent / "images" / "benchmarks.svg").write_text(report.chart(found))
         page.write_text(report.page(found, limits, given.quick, command, notes))
     return int(any(line.wrong for line in found))
 
@@ -60,19 +60,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", metavar="NAME", default="", help="rows with a or b in their name, for a,b")
     parser.add_argument("--page", metavar="PATH", type=Path, help=f"page to write (of a full run {PAGE})")
     parser.add_argument("--against", metavar="FOLDER", type=Path, help="compare with an older checkout")
-    parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help=f"calls of each side, {ROUNDS} if not given"
-    )
-    given = parser.parse_args(arguments)
-    if given.against:
-        given.against = given.against.resolve()
-    return given
-
-
-def _asked(row: Row, parts: str) -> bool:
-    """Return whether a row is asked for by parts of its key or name."""
-    return any(part.lower() in name.lower() for part in parts.split(",") for name in (row.key, row.name))
+    parser.add_argument("--rounds", metavar="N", type=int, help=f"calls of each side, {ROUNDS} if not given")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

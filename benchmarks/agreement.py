@@ -17,11 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 RIDGE = 0.01  #: of the models, and of anomalib's formulas
-
-
-def sample(length: int) -> Array:
-    """Return the indices of 16 matrices, evenly over a stack."""
-    return np.unique(np.linspace(0, length - 1, 16).astype(int))
+PATCHES = 16  #: how many matrices of a stack are examined for their condition
 
 
 def rounding(n: int) -> float:
@@ -37,7 +33,7 @@ def of_covariances(x: Array, covariances: Array) -> Array:
 
 def of_inverses(covariances: Array, _: Array) -> float:
     """Return the bound for inverses: sums of C terms, times the condition, of the size of the inverse."""
-    values = np.linalg.eigvalsh(covariances[sample(len(covariances))])
+    values = np.linalg.eigvalsh(covariances[:: 1 + len(covariances) // PATCHES])
     largest = values[:, -1:]
     cutoff = values.shape[1] * np.finfo(np.float64).eps * largest
     smallest = np.where(values > cutoff, values, np.inf).min(axis=1)
@@ -51,15 +47,17 @@ def of_distances(data: Any, distances: Array) -> Array:
     The condition is the largest one of the regularised covariances of a few patches of ``data.train``.
     """
     n, c = data.train.shape[:2]
-    vectors = data.train.reshape(n, c, -1)
-    x = np.moveaxis(vectors[:, :, sample(vectors.shape[2])], 2, 0).astype(np.float64)
+    vectors = np.moveaxis(data.train.reshape(n, c, -1), 2, 0)
+    x = vectors[:: 1 + len(vectors) // PATCHES].astype(np.float64)
     values = np.linalg.svd(x - x.mean(axis=1, keepdims=True), compute_uv=False) ** 2 / (n - 1) + RIDGE
     condition = float((values[:, 0] / values[:, -1]).max())  # with n <= C the last one is the ridge
     return np.asarray(condition * np.finfo(np.float32).eps * distances)
 
 
 def error(got: Array, want: Array, allowed: Array | float) -> float:
-    """Return the largest difference as a share of the bound; infinity for NaN."""
+    """Return the largest difference as a share of the bound; infinity for other shapes and NaN."""
+    if got.shape != want.shape:
+        return math.inf
     with np.errstate(over="ignore"):
         largest = float(np.max(np.abs(got - want) / np.maximum(allowed, np.finfo(np.float64).tiny)))
     return math.inf if math.isnan(largest) else largest

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -37,14 +36,6 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def missing(module: str) -> bool:
-    """Return whether a module is not installed."""
-    try:
-        return find_spec(module) is None
-    except ModuleNotFoundError:  # the package that it is in
-        return True
-
-
 def measured(quick: bool) -> Limits:
     """Measure what the machine can do at best: a copy by as many threads as CPUs, a product of matrices."""
     length, n = (1 << 21, 512) if quick else (1 << 25, 2048)
@@ -69,11 +60,8 @@ def _shortest(call: Callable[[], object]) -> float:
 
 def description(limits: Limits) -> list[str]:
     """Describe the machine in a few lines: processor, versions, thread pools, limits."""
-    pools = {
-        f"{pool['internal_api']} {pool.get('version', '')} "
-        f"with {pool.get('architecture') or 'unnamed'} kernels on {pool['num_threads']} threads"
-        for pool in threadpool_info()
-    }
+    form = "{internal_api} {version} with {architecture} kernels on {num_threads} threads"
+    pools = {form.format(**{"architecture": "unnamed", **pool}) for pool in threadpool_info()}
     found = [
         f"{name} {metadata.version(name)}" for name in PACKAGES if any(metadata.distributions(name=name))
     ]
@@ -87,7 +75,6 @@ def description(limits: Limits) -> list[str]:
 
 def _processor() -> str:
     """Return the model of the processor."""
-    try:
-        return Path("/proc/cpuinfo").read_text().partition("model name")[2].splitlines()[0].strip("\t :")
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().partition("model name")[2].splitlines() if file.exists() else []
+    return lines[0].strip("\t :") if lines else platform.processor() or platform.machine()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from benchmarks import agreement
 from benchmarks.agreement import Array
-from benchmarks.machine import missing
 from benchmarks.process import ROOT, FailedError, Process
 from benchmarks.rows import Row, Side
 
@@ -25,9 +25,8 @@ class Measured:
 
     side: Side
     trouble: str = ""  #: why there is no answer
-    answer: Array | None = None
     times: list[float] = field(default_factory=list)
-    peak: float | None = None  #: bytes
+    peak: float = 0.0  #: bytes, on Linux
     share: float | None = None  #: bytes of the model over those of anomalib's inverses
 
     @property
@@ -64,19 +63,16 @@ class Comparison:
 
 def compare(row: Row, quick: bool, rounds: int, against: Path | None = None) -> list[Comparison]:
     """Compare the answers of all sides of a row, or of two checkouts, then their times and their memory."""
-    sides, places = list(enumerate(row.sides)), [ROOT] * len(row.sides)
-    if against is not None:
-        sides, places = [(0, row.sides[0])] * 2, [ROOT, against]
-    if len(sides) == 1:  # a computation that is compared with older checkouts alone
-        return []
-    found = [Measured(side, _absent(side)) for _, side in sides]
-    lines = [Comparison(row, found[0], theirs) for theirs in found[1:]]
+    places = [(i, ROOT) for i in range(len(row.sides))] if against is None else [(0, ROOT), (0, against)]
+    found = [Measured(row.sides[i]) for i, _ in places]
+    answers: dict[Measured, Array] = {}
     with ExitStack() as stack:
-        processes = {
-            m: stack.enter_context(closing(Process(row, index, quick, place)))
-            for m, (index, _), place in zip(found, sides, places, strict=True)
-            if not m.trouble
-        }
+        processes = {}
+        for m, (i, place) in zip(found, places, strict=True):
+            absent = [name for name in m.side.needs if find_spec(name) is None]
+            m.trouble = f"no {', '.join(absent)}" if absent else ""
+            if not absent:
+                processes[m] = stack.enter_context(closing(Process(row, i, quick, place)))
         data = row.make()
         for m, process in processes.items():
             with _failure_of(m):
@@ -84,27 +80,23 @@ def compare(row: Row, quick: bool, rounds: int, against: Path | None = None) -> 
         slow = set()
         for m, process in processes.items():
             with _failure_of(m):
-                first, m.peak = process.watched_call()
-                m.answer, m.share = process.ask("answer")
+                first, m.peak = process.call(watched=sys.platform == "linux")
+                answers[m], m.share = process.said()
                 slow |= {m} if first > SLOW and against is None else set()
+        lines = [Comparison(row, found[0], theirs) for theirs in found[1:]]
         for line in lines:
-            line.error = _error(data, line)
-        for m in found:
-            m.answer = None
-        del data
+            if line.ours in answers and line.theirs in answers:
+                allowed = row.allowed(data, answers[line.theirs])
+                line.error = agreement.error(answers[line.ours], answers[line.theirs], allowed)
+                del allowed
+        del data, answers
         order = list(processes.items())
         for turn in range(rounds):
             for m, process in order if turn % 2 == 0 else order[::-1]:
                 if not m.trouble and (m not in slow or turn < SLOW_ROUNDS):
                     with _failure_of(m):
-                        m.times.append(process.call())
+                        m.times.append(process.call()[0])
     return lines
-
-
-def _absent(side: Side) -> str:
-    """Return which modules of a side are missing."""
-    names = [name for name in side.needs if missing(name)]
-    return f"no {', '.join(names)}" if names else ""
 
 
 @contextmanager
@@ -114,13 +106,3 @@ def _failure_of(m: Measured) -> Iterator[None]:
         yield
     except FailedError as error:
         m.trouble = m.trouble or f"failed: {error}"
-
-
-def _error(data: Any, line: Comparison) -> float | None:
-    """Return the largest difference of two answers as a share of the bound, where there are two."""
-    ours, theirs = line.ours.answer, line.theirs.answer
-    if ours is None or theirs is None:
-        return None
-    if ours.shape != theirs.shape:
-        return float("inf")
-    return agreement.error(ours, theirs, line.row.allowed(data, theirs))

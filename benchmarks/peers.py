@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from benchmarks.agreement import RIDGE, Array
-from benchmarks.machine import cpus, missing
+from benchmarks.machine import cpus
 
 #: Where PyTorch is missing, anomalib's formulas run in NumPy.
-FRAMEWORK = "numpy" if missing("torch") else "torch"
+FRAMEWORK = "torch" if find_spec("torch") else "numpy"
 
 
 def arrays(*values: Array) -> tuple[Any, ...]:
@@ -60,17 +60,6 @@ def original_score(images: Any, mean: Any, inverse: Any) -> Any:
     return xp.sqrt(xp.clip(squares.reshape(m, h, w), 0, None))
 
 
-def fit_and_score(fit: Callable[[Any], tuple[Any, Any]], given: tuple[Any, Any]) -> Any:
-    """Fit an embedding and score images by these formulas."""
-    images, train = given
-    return original_score(images, *fit(train))
-
-
-def numpy_cov(x: Array) -> Array:
-    """Return the covariance of ``(N, C)`` data."""
-    return np.asarray(np.cov(x, rowvar=False))
-
-
 def numpy_cov_loop(stack: Array) -> Array:
     """Return the covariances of ``(P, N, C)`` data, one after the other."""
     return np.stack([np.cov(x, rowvar=False) for x in stack])
@@ -85,13 +74,13 @@ def sklearn_cov_loop(stack: Array) -> Array:
     """Return the covariances of ``(P, N, C)`` data, one after the other; scikit-learn divides by N."""
     estimator = import_module("sklearn.covariance").EmpiricalCovariance
     n = stack.shape[1]
-    return np.stack([estimator().fit(x).covariance_ for x in stack]) * (n / (n - 1))
+    return np.stack([estimator().fit(x).covariance_ * (n / (n - 1)) for x in stack])
 
 
 def numpy_pinv(stack: Array) -> Array:
     """Return pseudo-inverses with the cut-off of mvgauss: NumPy's of 1e-15 keeps rounding errors."""
     rtol = stack.shape[-1] * np.finfo(stack.dtype).eps
-    return np.linalg.pinv(stack, hermitian=True, rtol=rtol)
+    return np.asarray(np.linalg.pinv(stack, hermitian=True, rtol=rtol))
 
 
 def session(data: Any) -> tuple[Any, Array]:
@@ -100,8 +89,3 @@ def session(data: Any) -> tuple[Any, Array]:
         import_module("mvgauss.onnx").export(data.model, f"{folder}/model.onnx")
         made = import_module("onnxruntime").InferenceSession(f"{folder}/model.onnx")
     return made, data.images
-
-
-def run_session(given: tuple[Any, Array]) -> Any:
-    """Score images with a session."""
-    return given[0].run(["distances"], {"embedding": given[1]})

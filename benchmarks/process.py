@@ -2,7 +2,8 @@
 
 In one process the sides would leave each other memory in pieces, and threads that still spin. Each process
 makes the data itself, after the same on small data, so that imports and the buffers of libraries do not
-count. It reads tasks and writes (failure, value), as pickles.
+count. It computes once for each line of its input, and writes pickles of (failure, value): where its mvgauss
+is, then the seconds of each call, after those of the first also the answer and the model's share of memory.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import ctypes
 import gc
 import os
 import pickle
+import select
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from pathlib import Path
@@ -45,54 +46,32 @@ class Process:
     """One side, in a process of its own, with mvgauss of this checkout or another."""
 
     def __init__(self, row: Row, side: int, quick: bool, checkout: Path = ROOT) -> None:
-        command = [sys.executable, "-c", START, checkout, ROOT, row.key, str(side), str(int(quick))]
+        checkout = checkout.resolve()
+        command = [sys.executable, "-c", START, str(checkout), str(ROOT), row.key, f"{side}", f"{quick:d}"]
         pipe, null = subprocess.PIPE, subprocess.DEVNULL
         self._process = subprocess.Popen(command, cwd=checkout, stdin=pipe, stdout=pipe, stderr=null)
-        self._checkout = checkout
+        self._checkout, self._status = checkout, Path(f"/proc/{self._process.pid}/status")
 
     def ready(self) -> None:
         """Wait until it has its data; raise FailedError if its mvgauss is not that of the checkout."""
-        file = self._said()
+        file = self.said()
         if self._checkout not in Path(file).parents:
             raise FailedError(f"mvgauss is imported from {file}")
 
-    def call(self) -> float:
-        """Let it compute, and return how long that took."""
-        time.sleep(PAUSE)
-        return float(self.ask("call"))
-
-    def watched_call(self) -> tuple[float, float | None]:
-        """Do the same, and return by how many bytes its anonymous memory grew at its peak, on Linux."""
-        found = [self._anonymous()]
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(INTERVAL):
-                found.append(self._anonymous())
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            seconds = self.call()
-        finally:
-            over.set()
-            watcher.join()
-        return seconds, float(max(found) - found[0]) or None
-
-    def ask(self, task: str) -> Any:
-        """Return what it says to a task: seconds to ``"call"``, else its answer and the share of memory."""
+    def call(self, watched: bool = False) -> tuple[float, float]:
+        """Let it compute; return its seconds and, where `watched` on Linux, by how many bytes memory grew."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        time.sleep(PAUSE)
+        memory = [self._anonymous()] if watched else [0]
         with contextlib.suppress(BrokenPipeError):
-            pickle.dump(task, self._process.stdin)
+            self._process.stdin.write(b"\n")
             self._process.stdin.flush()
-        return self._said()
+        while watched and not select.select([self._process.stdout], [], [], INTERVAL)[0]:
+            memory.append(self._anonymous())
+        return float(self.said()), float(max(memory) - memory[0])
 
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.communicate()
-
-    def _said(self) -> Any:
+    def said(self) -> Any:
         """Return what it says next; raise FailedError if it failed or ended."""
         assert self._process.stdout is not None
         try:
@@ -103,12 +82,15 @@ class Process:
             raise FailedError(failure)
         return value
 
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
     def _anonymous(self) -> int:
-        """Return its anonymous memory in bytes, or 0 where the system does not tell."""
-        with contextlib.suppress(OSError, IndexError):
-            text = Path(f"/proc/{self._process.pid}/status").read_text()
-            return int(text.partition("RssAnon:")[2].split()[0]) * 1024
-        return 0
+        """Return its anonymous memory in bytes, on Linux."""
+        words = self._status.read_text().partition("RssAnon:")[2].split()
+        return int(words[0]) * 1024 if words else 0  # a process that has ended has none
 
 
 def serve(key: str, index: str, quick: str) -> None:
@@ -133,16 +115,16 @@ def serve(key: str, index: str, quick: str) -> None:
         with contextlib.suppress(AttributeError, OSError, TypeError):  # only some C libraries have it
             ctypes.CDLL(None).malloc_trim(0)
         say("", str(Path(mvgauss.__file__).resolve()))
-        result = None
-        while True:
-            if pickle.load(sys.stdin.buffer) == "call":
-                result = None
-                gc.collect()
-                start = time.perf_counter()
-                result = side.run(given)
-                say("", time.perf_counter() - start)
-            else:
+        result, first = None, True
+        for _ in sys.stdin:
+            result = None
+            gc.collect()
+            start = time.perf_counter()
+            result = side.run(given)
+            say("", time.perf_counter() - start)
+            if first:
                 share = row.share(result) if row.share and index == "0" else None
                 say("", (np.asarray(side.read(result), np.float64), share))
+            first = False
     except Exception as error:  # a peer that breaks is a line of the table, not the end of it
         say(type(error).__name__)

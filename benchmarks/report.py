@@ -1,17 +1,19 @@
-"""The lines of the benchmark, and the page with them: five sentences, terms, tables, details."""
+"""The lines of the benchmark, and the page with them: chart, five sentences, terms, tables, details."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from html import escape
+from math import log
 
 from benchmarks import peers
 from benchmarks.machine import Limits
 from benchmarks.measure import Comparison
-from benchmarks.rows import ALONE, FEW, ORIGINAL, STACKS
+from benchmarks.rows import ALONE, BUSY, FEW, MAPPED, ORIGINAL, STACKS
 
 HEADER = ("computation", "compared with", "mvgauss", "other", "mvgauss is", "asked for")
 DETAILS = ("computation", "compared with", "memory", "memory, other", "model", "difference")
-AGAINST = ("computation", "old over new code, rounds", "new", "old", "new/old", "asked for")
+AGAINST = ("computation", "new/old of single rounds", "new", "old", "new/old", "asked for")
 WIDTHS = (34, 26, 8, 8, 12, 28)
 NONE = "-"
 
@@ -47,12 +49,18 @@ pip install torch onnx onnxruntime  # for the rows that need them
 ```
 """
 
+LEFT, WIDTH, STEP, TOP = 380, 760, 20, 24
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d"><style>
+text { font: 12px sans-serif; fill: #444 } line { stroke: #8888 } .one { stroke: #888; stroke-width: 2 }
+.bar { stroke: #2a6f97; stroke-width: 5 } circle { fill: #2a6f97 }
+@media (prefers-color-scheme: dark) { text { fill: #ccc } .bar { stroke: #61a5c2 } circle { fill: #61a5c2 } }
+</style>"""
+
 
 def cells(line: Comparison, limits: Limits, quick: bool, against: bool = False) -> tuple[str, ...]:
     """Return one line of the table of times."""
     if not line.timed:
-        trouble = (line.ours.trouble or line.theirs.trouble) if against else _other(line)
-        return (line.row.name, trouble, *[NONE] * 4)
+        return (line.row.name, _other(line), *[NONE] * 4)
     times = seconds(line.ours.seconds), seconds(line.theirs.seconds)
     if against:
         ratios = [new / old for new, old in zip(line.ours.times, line.theirs.times, strict=True)]
@@ -79,11 +87,11 @@ def _asked(line: Comparison, limits: Limits) -> str:
 def details(line: Comparison) -> tuple[str, ...]:
     """Return one line of the table of memory and differences."""
     share, most = line.ours.share, line.row.most_share
-    asked = "" if share is None or most is None else f", at most {most:g}{': missed' * (share > most)}"
+    asked = f", at most {most:g}{': missed' * (share > most)}" if share and most else ""
     return (
         line.row.name,
         _other(line),
-        *(NONE if m.peak is None else f"{m.peak / 1e6:.0f} MB" for m in (line.ours, line.theirs)),
+        *(NONE if not m.peak else f"{m.peak / 1e6:.0f} MB" for m in (line.ours, line.theirs)),
         NONE if share is None else f"{share:.2g}{asked}",
         NONE if line.error is None else f"{line.error:.1g}",
     )
@@ -91,8 +99,8 @@ def details(line: Comparison) -> tuple[str, ...]:
 
 def _other(line: Comparison) -> str:
     """Return the name of the other side, with why it has no time."""
-    name = line.theirs.side.name
-    return f"{name} ({line.theirs.trouble})" if line.theirs.trouble else name
+    trouble = line.ours.trouble or line.theirs.trouble
+    return line.theirs.side.name + f" ({trouble})" * bool(trouble)
 
 
 def seconds(value: float) -> str:
@@ -172,3 +180,28 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a table, numbers to the right."""
     bar = ["---", "---"] + ["---:"] * (len(header) - 2)
     return ["| " + " | ".join(row) + " |" for row in (header, bar, *rows)]
+
+
+def chart(lines: Sequence[Comparison]) -> str:
+    """Return how many times faster mvgauss is, one bar for each comparison with others, as SVG."""
+    lines = [line for line in lines if line.timed and line.row.group not in (MAPPED, BUSY)]
+    ratios = [line.ratio for line in lines]
+    least, most = min([1.0, *ratios]), max([10.0, *ratios])
+
+    def x(times: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - 90) * log(times / least) / log(most / least), 1)
+
+    bottom = TOP + STEP * len(lines)
+    parts = [SVG % (WIDTH, bottom + 8)]
+    for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200):
+        if least <= tick <= most:
+            kind = ' class="one"' if tick == 1 else ""
+            parts.append(f'<line{kind} x1="{x(tick)}" x2="{x(tick)}" y1="{TOP}" y2="{bottom}"/>')
+            parts.append(f'<text x="{x(tick)}" y="16" text-anchor="middle">{tick:g}x</text>')
+    for line, y in zip(lines, range(TOP + STEP // 2, bottom, STEP), strict=True):
+        name, end = escape(f"{line.row.name} / {line.theirs.side.name}"), x(line.ratio)
+        parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{name}</text>')
+        parts.append(f'<line class="bar" x1="{x(1)}" x2="{end}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<circle cx="{end}" cy="{y}" r="5"/>')
+        parts.append(f'<text x="{max(end, x(1)) + 9}" y="{y + 4}">{ratio(line.ratio)}</text>')
+    return "\n".join([*parts, "</svg>", ""])

@@ -58,21 +58,26 @@ def rows(quick: bool = False) -> list[Row]:
     """Return all rows, at their full sizes or at small ones that only show that everything runs."""
     usual = (20, 8, 4, 4) if quick else (200, 100, 56, 56)
     middle = (20, 8, 4, 4) if quick else (200, 100, 28, 28)
-    stream = (20, 16, 2, 2) if quick else (140, 256, 14, 14)
     few: dict[str, tuple[Shape, float, float]] = {
         "few-200": ((12, 24, 2, 2) if quick else (200, 550, 14, 14), 10, 0.7),
         "few-60": ((5, 24, 2, 2) if quick else (60, 550, 14, 14), 25, 0.2),
         "few-1792": ((6, 40, 2, 2) if quick else (100, 1792, 7, 7), 40, 0.1),
     }
+    numpy = Side("numpy.cov", partial(np.cov, rowvar=False), floor=2)
+    loop = Side("loop of numpy.cov", peers.numpy_cov_loop)
+    extra = Side("array-api-extra's cov", peers.extra_cov, needs=("array_api_extra",))
+    sklearn = Side("loop: EmpiricalCovariance", peers.sklearn_cov_loop, needs=("sklearn",), floor=100)
     alone = [fit("fit", BUSY, middle), *(score(f"score-{m}", BUSY, m, middle) for m in (32, 1))]
     return [
         replace(fit("fit-100", USUAL, usual, torch_floor=1.7), most_of_old=0.95),
         replace(score("score-32", USUAL, 32, usual, floor=4), most_of_old=0.85),
         replace(score("score-1", USUAL, 1, usual, floor=1), most_of_old=0.75),
-        replace(partial_fit("partial-256", stream), most_of_old=0.25),
+        partial_fit("partial-256", (20, 16, 2, 2) if quick else (140, 256, 14, 14), most_of_old=0.25),
         *(replace(fit(f"{k}-fit", FEW, s, floor=f), most_share=most) for k, (s, f, most) in few.items()),
         *(score(f"{k}-score-{m}", FEW, m, s) for k, (s, _, _) in few.items() for m in (32, 1)),
-        *covariances(quick),
+        covariance("cov-tall", (2000, 8) if quick else (1_000_000, 100), numpy),
+        covariance("cov-stack", (16, 40, 8) if quick else (3136, 200, 100), loop, extra),
+        covariance("cov-small-stack", (4, 40, 8) if quick else (196, 200, 100), sklearn),
         inverses("pinv", (16, 8, 8) if quick else (3136, 100, 100), False, floor=10),
         inverses("pinv-deficient", (16, 8, 8) if quick else (3136, 100, 100), True, floor=5),
         mapped_fit("memmap-200", middle),
@@ -135,11 +140,11 @@ def fit(
     n, c, h, w = shape
     sides = [
         Side("mvgauss", fit_and_score, read=itemgetter(1)),
-        Side(ORIGINAL, partial(peers.fit_and_score, peers.original_fit), tensors, floor=floor),
+        Side(ORIGINAL, lambda g: peers.original_score(g[0], *peers.original_fit(g[1])), tensors, floor=floor),
     ]
     if torch_floor is not None:
-        batched = partial(peers.fit_and_score, peers.batched_fit)
-        sides.append(Side(BATCHED, batched, tensors, needs=("torch",), floor=torch_floor))
+        batched = Side(BATCHED, lambda g: peers.original_score(g[0], *peers.batched_fit(g[1])), tensors)
+        sides.append(replace(batched, needs=("torch",), floor=torch_floor))
     # embedding, factors; centring, a triangle of products, a Cholesky factor and its inverse
     cost = 4 * h * w * (n * c + c * (c + 1) / 2), h * w * (2 * n * c + n * c * (c + 1) + 2 * c**3 / 3)
     return Row(
@@ -165,21 +170,26 @@ def score(key: str, group: str, images: int, shape: Shape, floor: float | None =
     return Row(key, group, name, lambda: fitted(shape, images), agreement.of_distances, (ours, original))
 
 
-def partial_fit(key: str, shape: Shape) -> Row:
+def partial_fit(key: str, shape: Shape, most_of_old: float) -> Row:
     """Add one image to the moments of a model; its distances are compared, not timed."""
 
     def run(data: Data) -> tuple[Any, Array]:
         return data.model.partial_fit(data.images), data.images
 
     ours = Side("mvgauss", run, read=lambda result: result[0].mahalanobis(result[1]))
-    return replace(score(key, USUAL, 1, shape), name=f"partial_fit 1, {size(shape)}", sides=(ours,))
+    row, name = score(key, USUAL, 1, shape), f"partial_fit 1, {size(shape)}"
+    return replace(row, name=name, sides=(ours,), most_of_old=most_of_old)
 
 
 def exported(key: str, shape: Shape) -> Row:
     """Score one image, beside the same with the file that the model is exported to."""
     row = score(key, FILE, 1, shape)
     needs = ("mvgauss.onnx", "onnx", "onnxruntime")
-    file = Side("the file in onnxruntime", peers.run_session, peers.session, itemgetter(0), needs)
+
+    def run(given: tuple[Any, Array]) -> Any:
+        return given[0].run(["distances"], {"embedding": given[1]})[0]
+
+    file = Side("the file in onnxruntime", run, peers.session, needs=needs)
     return replace(row, sides=(row.sides[0], file))
 
 
@@ -208,29 +218,15 @@ def beside(count: int, row: Row) -> Row:
     return replace(row, key=f"busy-{count}-{row.key}", name=f"{row.name} beside {count}", sides=sides)
 
 
-def covariances(quick: bool) -> list[Row]:
-    """Return rows of covariances: of one long sample, and of stacks."""
-    loop = Side("loop of numpy.cov", peers.numpy_cov_loop)
-    extra = Side("array-api-extra's cov", peers.extra_cov, needs=("array_api_extra",))
-    sklearn = Side("loop: EmpiricalCovariance", peers.sklearn_cov_loop, needs=("sklearn",), floor=100)
-    cases: list[tuple[str, Shape, list[Side]]] = [
-        ("cov-tall", (2000, 8) if quick else (1_000_000, 100), [Side("numpy.cov", peers.numpy_cov, floor=2)]),
-        ("cov-stack", (16, 40, 8) if quick else (3136, 200, 100), [loop, extra]),
-        ("cov-small-stack", (4, 40, 8) if quick else (196, 200, 100), [sklearn]),
-    ]
-    found = []
-    for key, shape, others in cases:
-        n, c = shape[-2:]
-        moved, flops = 8 * (n * c + c * c), 2 * n * c + n * c * (c + 1)
-        p = int(np.prod(shape[:-2]))
-
-        def make(shape: Shape = shape) -> Array:
-            return np.random.default_rng(0).standard_normal(shape)
-
-        sides = Side("mvgauss", cov), *others
-        row = Row(key, STACKS, f"cov of {size(shape)}", make, agreement.of_covariances, sides)
-        found.append(replace(row, cost=(p * moved, p * flops)))
-    return found
+def covariance(key: str, shape: Shape, *others: Side) -> Row:
+    """Estimate the covariance of a sample, or those of a stack."""
+    n, c = shape[-2:]
+    p = int(np.prod(shape[:-2]))
+    return Row(
+        *(key, STACKS, f"cov of {size(shape)}", lambda: np.random.default_rng(0).standard_normal(shape)),
+        *(agreement.of_covariances, (Side("mvgauss", cov), *others)),
+        cost=(8 * p * (n * c + c * c), p * (2 * n * c + n * c * (c + 1))),
+    )
 
 
 def inverses(key: str, shape: Shape, deficient: bool, floor: float) -> Row:

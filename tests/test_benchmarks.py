@@ -46,7 +46,8 @@ def test_a_quick_run_prints_the_table_and_writes_the_same_on_the_page_with_its_c
     assert times.index("**asked for**") < times.index("## Covariances") < times.index("## Beside busy")
     chart = ET.parse(tmp_path / "images" / "benchmarks.svg")
     texts = [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
-    assert [f"{name} / {other}" for name, other, *_ in printed] == [text for text in texts if " / " in text]
+    drawn = [f"{name} / {other}" for name, other, *_ in printed if " beside " not in name]
+    assert [text for text in texts if " / " in text] == drawn
 
 
 @pytest.mark.slow

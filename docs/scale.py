@@ -1,4 +1,4 @@
-"""The tables of docs/explanation/scale.md: ``python -m benchmarks.scale [--quick]``.
+"""The tables of docs/explanation/scale.md: ``python docs/scale.py [--quick]``.
 
 What a fit on Dask takes for each chunk and each merge, on one thread (CPU seconds, the least of some runs),
 and what that predicts for many workers.
