@@ -46,10 +46,9 @@ def main(*arguments: str) -> int:
     print("\n".join(notes[4:]))
     page = given.page or (None if given.quick or given.only or given.against else PAGE)
     if page:
-        command = " ".join(["python -m benchmarks", *arguments])
         (page.parent / "images").mkdir(parents=True, exist_ok=True)
         (page.parent / "images" / "benchmarks.svg").write_text(report.chart(found))
-        page.write_text(report.page(found, limits, given.quick, command, notes))
+        page.write_text(report.page(found, limits, given.quick, " ".join(arguments), notes))
     return int(any(line.wrong for line in found))
 
 

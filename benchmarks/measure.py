@@ -86,10 +86,10 @@ def compare(row: Row, quick: bool, rounds: int, against: Path | None = None) -> 
         lines = [Comparison(row, found[0], theirs) for theirs in found[1:]]
         for line in lines:
             if line.ours in answers and line.theirs in answers:
-                allowed = row.allowed(data, answers[line.theirs])
-                line.error = agreement.error(answers[line.ours], answers[line.theirs], allowed)
-                del allowed
-        del data, answers
+                ours, theirs = answers[line.ours], answers[line.theirs]
+                line.error = agreement.error(ours, theirs, row.allowed(data, theirs))
+                del ours, theirs
+        del data, answers  # the memory is for the timed calls
         order = list(processes.items())
         for turn in range(rounds):
             for m, process in order if turn % 2 == 0 else order[::-1]:

@@ -31,7 +31,8 @@ def original_fit(embedding: Any) -> tuple[Any, Any]:
     xp = import_module(FRAMEWORK)
     n, c, h, w = embedding.shape
     vectors = embedding.reshape(n, c, h * w)
-    covariance = xp.zeros((c, c, h * w), dtype=xp.float32)
+    order = {"order": "F"} if xp is np else {}  # NumPy is many times slower with strided matrices
+    covariance = xp.zeros((c, c, h * w), dtype=xp.float32, **order)
     identity = xp.eye(c, dtype=xp.float32)
     for i in range(h * w):
         centred = vectors[:, :, i] - vectors[:, :, i].mean(0)

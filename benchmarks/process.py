@@ -53,9 +53,9 @@ class Process:
         self._checkout, self._status = checkout, Path(f"/proc/{self._process.pid}/status")
 
     def ready(self) -> None:
-        """Wait until it has its data; raise FailedError if its mvgauss is not that of the checkout."""
+        """Wait until it has its data; raise FailedError if its mvgauss is not that of another checkout."""
         file = self.said()
-        if self._checkout not in Path(file).parents:
+        if self._checkout not in (ROOT, *Path(file).parents):
             raise FailedError(f"mvgauss is imported from {file}")
 
     def call(self, watched: bool = False) -> tuple[float, float]:
@@ -89,8 +89,8 @@ class Process:
 
     def _anonymous(self) -> int:
         """Return its anonymous memory in bytes, on Linux."""
-        words = self._status.read_text().partition("RssAnon:")[2].split()
-        return int(words[0]) * 1024 if words else 0  # a process that has ended has none
+        words = self._status.read_text().partition("RssAnon:")[2].split()  # none if it has ended
+        return int(words[0]) * 1024 if words else 0
 
 
 def serve(key: str, index: str, quick: str) -> None:

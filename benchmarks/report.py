@@ -45,7 +45,7 @@ This page is written by the benchmark. To reproduce it, in a checkout:
 ```sh
 pip install . --group bench  # pip 25.1 or later
 pip install torch onnx onnxruntime  # for the rows that need them
-{command}
+python -m benchmarks {command}
 ```
 """
 
@@ -165,7 +165,7 @@ def page(lines: Sequence[Comparison], limits: Limits, quick: bool, command: str,
     """Return the page."""
     framework = "PyTorch" if peers.FRAMEWORK == "torch" else "NumPy, as PyTorch was not installed"
     text = ["# Benchmarks", "", "![How many times faster mvgauss is, by row](images/benchmarks.svg)", ""]
-    text += [*["Small sizes, which only show that everything runs.\n"] * quick]
+    text += ["Small sizes, which only show that everything runs.\n"] * quick
     text += [f"- {sentence}" for sentence in summary(lines)]
     text += ["", "## How to read the tables", "", TERMS.replace("{framework}", framework).rstrip()]
     for group in dict.fromkeys(line.row.group for line in lines):
@@ -173,7 +173,7 @@ def page(lines: Sequence[Comparison], limits: Limits, quick: bool, command: str,
         text += ["", f"## {group}", "", *_table(HEADER, [cells(line, limits, quick) for line in found])]
     text += ["", "## Details", "", *_table(DETAILS, [details(line) for line in lines]), "", LEGEND.rstrip()]
     text += [f"- {remark}" for remark in notes]
-    return "\n".join(text) + "\n" + REPRODUCE.replace("{command}", command)
+    return "\n".join(text) + "\n" + REPRODUCE.replace(" {command}", f" {command}".rstrip())
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
