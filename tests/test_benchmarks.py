@@ -68,7 +68,7 @@ def test_an_older_checkout_is_compared_and_its_wrong_answers_fail(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["fit-100", "few-200-fit", "few-60-fit", "few-1792-fit"])
-def test_another_ridge_is_more_than_rounding_and_no_ridge_is(key):
+def test_a_ridge_that_is_off_by_a_twentieth_is_more_than_rounding(key):
     data = QUICK[key].make()
     right, wrong = (
         MultiVariateGaussian(reg_covar=ridge).fit(data.train).mahalanobis(data.images)
