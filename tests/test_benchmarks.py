@@ -63,7 +63,7 @@ def test_an_older_checkout_is_compared_and_its_wrong_answers_fail(tmp_path):
     assert "WRONG: pinv" in done.stdout
     shutil.rmtree(tmp_path / "mvgauss")
     done = run("--only", "pinv-deficient", "--against", tmp_path)
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 1
     assert "failed: " in done.stdout
 
 
@@ -80,11 +80,7 @@ def test_a_ridge_that_is_off_by_a_twentieth_is_more_than_rounding(key):
 
 
 def test_every_row_has_a_key_of_its_own_and_the_same_at_both_sizes():
-    full = rows.rows()
-    assert [row.key for row in full] == list(QUICK)
-    assert [[side.name for side in row.sides] for row in full] == [
-        [side.name for side in row.sides] for row in QUICK.values()
-    ]
+    assert [row.key for row in rows.rows()] == list(QUICK)
 
 
 @pytest.mark.slow
@@ -130,9 +126,8 @@ def test_the_kernels_are_named_and_no_setting_chooses_them(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     done = run("--only", "pinv-deficient")
     assert done.returncode == 0, done.stdout + done.stderr
-    measured, names = done.stdout.splitlines()[0].split(" without ")
-    assert measured == "Measured"
-    assert {"OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS"} <= set(names.strip(".").split(", "))
+    named = re.findall(r"OPENBLAS_\w+", done.stdout.splitlines()[0])
+    assert named[:1] + named[-1:] == ["OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS"]
     assert kernels(done.stdout) == kernels(plain.stdout)
 
 
