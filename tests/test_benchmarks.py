@@ -63,8 +63,7 @@ def test_an_older_checkout_is_compared_and_its_wrong_answers_fail(tmp_path):
     assert "WRONG: pinv" in done.stdout
     shutil.rmtree(tmp_path / "mvgauss")
     done = run("--only", "pinv-deficient", "--against", tmp_path)
-    assert done.returncode == 1
-    assert "failed: " in done.stdout
+    assert (done.returncode, "failed: " in done.stdout) == (1, True)
 
 
 @pytest.mark.parametrize("key", ["fit-100", "few-200-fit", "few-60-fit", "few-1792-fit"])
@@ -135,5 +134,4 @@ def test_the_kernels_are_named_and_no_setting_chooses_them(monkeypatch):
 def test_an_unknown_row_is_refused_with_the_names_there_are():
     done = run("--only", "nothing")
     assert done.returncode == 2
-    assert "expected parts of fit-100" in done.stderr
-    assert "got nothing" in done.stderr
+    assert re.search("expected parts of fit-100.* got nothing", done.stderr)
