@@ -1,6 +1,5 @@
-"""What mvgauss costs beside other ways to the same answer: ``python -m benchmarks``.
+"""How long mvgauss takes beside other ways to the same answer: ``python -m benchmarks``.
 
-`rows` is the table of works, `peers` the formulas of others; `measure` compares answers and takes
-times, `memory` takes peaks, `machine` its limits, `cost` what a work needs at least, `report` the
-table.
+`rows` has the computations, `peers` the formulas of others, `measure` and `process` take times, `machine` its
+limits, `agreement` says how far apart answers may be, `report` writes the page.
 """

@@ -1,4 +1,4 @@
-"""Measure all works, print the table, write it as Markdown: ``python -m benchmarks --help``."""
+"""Compare times and memory with other ways: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
@@ -6,91 +6,62 @@ import argparse
 import os
 import subprocess
 import sys
-import textwrap
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import few, machine, report, rows
-from benchmarks.measure import Comparison, compare
+from benchmarks import machine, report
+from benchmarks.measure import ROUNDS, Comparison, compare
+from benchmarks.rows import rows
 
 PAGE = Path("docs/benchmarks.md")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(*arguments: str) -> int:
     """Run the benchmark; return 1 if an answer is wrong, 2 if nothing is asked for."""
     given = _arguments(arguments)
     plain = machine.plain_environment()
-    if len(plain) < len(os.environ):  # OpenBLAS has read its settings: another process does without them
+    if len(plain) < len(os.environ):  # libraries have read their settings: another process does without
         print(f"Measured without {', '.join(sorted(os.environ.keys() - plain.keys()))}.", flush=True)
-        command = [sys.executable, "-m", "benchmarks", *(sys.argv[1:] if arguments is None else arguments)]
-        return subprocess.run(command, env=plain).returncode
-    works = [w for w in rows.works(given.quick) if _asked(w, given.only)]
-    kept = given.only.lower() in few.KEPT
-    if not (works or kept):
-        keys = ", ".join([*(w.key for w in rows.works(True)), few.KEPT])
-        print(f"--only: expected a part of one of {keys}, got {given.only}", file=sys.stderr)
+        return subprocess.run([sys.executable, "-m", "benchmarks", *arguments], env=plain).returncode
+    parts = given.only.lower().split(",")
+    asked = [row for row in rows(given.quick) if any(p in f"{row.key} {row.name}".lower() for p in parts)]
+    if not asked:
+        keys = ", ".join(row.key for row in rows(True))
+        print(f"--only: expected parts of {keys}, got {given.only}", file=sys.stderr)
         return 2
-    start, load = time.perf_counter(), machine.load()
-    for side in (s for w in works for s in w.peers):
-        machine.missing(side.needs)  # imported now, so that their thread pools are listed
-    limits = machine.limits(given.quick)
-    description = machine.description(limits)
-    _say(description)
-    if works:
-        print("\n" + report.text_line(report.HEADER))
+    warnings.simplefilter("ignore")  # few samples are what is measured here
+    start, limits = time.perf_counter(), machine.measured(given.quick)
+    notes = machine.description(limits)
+    print("\n".join(notes), flush=True)
+    print(report.text_line(report.AGAINST if given.against else report.HEADER))
     found: list[Comparison] = []
-    table = []
-    for work in works:
-        for line in compare(work, given.quick):
+    for row in (row for row in asked if given.against or len(row.sides) > 1):
+        for line in compare(row, given.quick, given.rounds or (3 if given.quick else ROUNDS), given.against):
             found.append(line)
-            table.append(report.cells(line, limits, given.quick))
-            print(report.text_line(table[-1]), flush=True)
-    took = f"Measured in {time.perf_counter() - start:.0f} s"
-    loads = f"load average {load} before, {machine.load()} after"
-    keeps = [report.kept_cells(line, given.quick) for line in few.kept(given.quick)] if kept else []
-    if keeps:
-        print()
-        print("\n".join(report.kept_line(row) for row in (report.KEPT_HEADER, *keeps)))
-    remarks = [*report.notes(found), f"{took}; {loads}."]
-    print()
-    _say([*remarks, *report.LEGEND])
-    page = given.markdown or (None if given.quick or given.only else PAGE)
+            cells = report.cells(line, limits, given.quick, bool(given.against))
+            print(report.text_line(cells), flush=True)
+    notes += [*report.remarks(found), f"Measured in {time.perf_counter() - start:.0f} s."]
+    print("\n".join(notes[4:]))
+    page = given.page or (None if given.quick or given.only or given.against else PAGE)
     if page:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(
-            report.markdown(table, keeps, [*remarks, *report.LEGEND, *description], _command(given))
-        )
+        (page.parent / "images").mkdir(parents=True, exist_ok=True)
+        (page.parent / "images" / "benchmarks.svg").write_text(report.chart(found))
+        page.write_text(report.page(found, limits, given.quick, " ".join(arguments), notes))
     return int(any(line.wrong for line in found))
 
 
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.split(":")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: only that everything runs")
-    parser.add_argument("--only", metavar="PART", default="", help="works with this in their name")
-    parser.add_argument(
-        "--markdown", metavar="PATH", type=Path, help=f"the page to write (of a full run {PAGE})"
-    )
+    parser.add_argument("--only", metavar="NAME", default="", help="rows with a or b in their name, for a,b")
+    parser.add_argument("--page", metavar="PATH", type=Path, help=f"page to write (of a full run {PAGE})")
+    parser.add_argument("--against", metavar="FOLDER", type=Path, help="compare with an older checkout")
+    parser.add_argument("--rounds", metavar="N", type=int, help=f"calls of each side, {ROUNDS} if not given")
     return parser.parse_args(arguments)
 
 
-def _asked(work: rows.Work, part: str) -> bool:
-    """Return whether a work is asked for by a part of its name."""
-    return any(part.lower() in name.lower() for name in (work.key, *(side.name for side in work.ours)))
-
-
-def _command(given: argparse.Namespace) -> str:
-    """Return the command that was given."""
-    quick, only = " --quick" * given.quick, f" --only {given.only}" * bool(given.only)
-    return f"python -m benchmarks{quick}{only}"
-
-
-def _say(texts: Sequence[str]) -> None:
-    """Print paragraphs as wide as the table."""
-    for text in texts:
-        print(textwrap.fill(text, report.COLUMNS, subsequent_indent="  "))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

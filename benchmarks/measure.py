@@ -1,65 +1,58 @@
-"""First calls, whose answers are compared, then all sides of a work in turn, again and again."""
+"""First calls, whose answers are compared, then all sides of a row in turn, again and again."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 from benchmarks import agreement
-from benchmarks.machine import missing
-from benchmarks.process import FailedError, Process
-from benchmarks.rows import Array, Ours, Side, Work
+from benchmarks.agreement import Array
+from benchmarks.process import ROOT, FailedError, Process
+from benchmarks.rows import Row, Side
 
-SLOW = 3.0  #: seconds, from which on fewer calls are measured
-SHORT_RUNS, SLOW_RUNS = 7, 2
+SLOW = 3.0  #: seconds, from which on fewer calls are timed
+ROUNDS, SLOW_ROUNDS = 7, 3
 
 
 @dataclass(eq=False)
 class Measured:
-    """What was found about one side of a work."""
+    """The measurements of one side of a row."""
 
     side: Side
-    answer: Array | None = None
-    first: float = 0.0  #: seconds of the first call in its process
-    times: list[float] = field(default_factory=list)
-    peak: float | None = None  #: bytes
-    remarks: list[str] = field(default_factory=list)
     trouble: str = ""  #: why there is no answer
+    times: list[float] = field(default_factory=list)
+    peak: float = 0.0  #: bytes, on Linux
+    share: float | None = None  #: bytes of the model over those of anomalib's inverses
 
     @property
     def seconds(self) -> float:
-        """Return the median time, of all items."""
-        return statistics.median(self.times) * self.side.every
+        """Return the median time."""
+        return statistics.median(self.times)
 
 
 @dataclass
 class Comparison:
-    """One line of the table: one of our ways beside one of others'."""
+    """One line of the table: mvgauss beside another way."""
 
+    row: Row
     ours: Measured
     theirs: Measured
-    side: Ours
-    error: float | None = None  #: of the answers, as a share of what is allowed
+    error: float | None = None  #: of the answers, as a share of the bound
+
+    @property
+    def timed(self) -> bool:
+        """Whether both sides were timed."""
+        return not self.ours.trouble and not self.theirs.trouble
 
     @property
     def ratio(self) -> float:
         """Return how many times faster ours is."""
         return self.theirs.seconds / self.ours.seconds
-
-    @property
-    def first_ratio(self) -> float:
-        """Return how many times faster ours is when it is called once, in a new process."""
-        return self.theirs.first * self.theirs.side.every / self.ours.first
-
-    @property
-    def floor(self) -> float | None:
-        """Return how many times faster ours has to be, where that is laid down."""
-        return self.side.floors.get(self.theirs.side.name)
 
     @property
     def wrong(self) -> bool:
@@ -68,32 +61,41 @@ class Comparison:
         return failed or (self.error is not None and self.error > 1)
 
 
-def compare(work: Work, quick: bool) -> list[Comparison]:
-    """Compare the answers of all sides of a work, then their times and their memory."""
-    found = [Measured(s, trouble=f"no {s.package}" if missing(s.needs) else "") for s in work.sides]
-    n = len(work.ours)
-    lines = [Comparison(o, t, s) for o, s in zip(found, work.ours, strict=False) for t in found[n:]]
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        sides = {
-            m: stack.enter_context(closing(Process(work, m.side, quick))) for m in found if not m.trouble
-        }
-        data = work.make()
-        for m, process in sides.items():
+def compare(row: Row, quick: bool, rounds: int, against: Path | None = None) -> list[Comparison]:
+    """Compare the answers of all sides of a row, or of two checkouts, then their times and their memory."""
+    places = [(i, ROOT) for i in range(len(row.sides))] if against is None else [(0, ROOT), (0, against)]
+    found = [Measured(row.sides[i]) for i, _ in places]
+    answers: dict[Measured, Array] = {}
+    with ExitStack() as stack:
+        processes = {}
+        for m, (i, place) in zip(found, places, strict=True):
+            absent = [name for name in m.side.needs if find_spec(name) is None]
+            m.trouble = f"no {', '.join(absent)}" if absent else ""
+            if not absent:
+                processes[m] = stack.enter_context(closing(Process(row, i, quick, place)))
+        data = row.make()
+        for m, process in processes.items():
             with _failure_of(m):
-                process.wait()
-        for i, (m, process) in enumerate(sides.items()):
-            if not m.trouble:
-                with _failure_of(m):
-                    _first(m, process, Path(folder, f"{i}.npy"))
+                process.ready()
+        slow = set()
+        for m, process in processes.items():
+            with _failure_of(m):
+                first, m.peak = process.call(watched=sys.platform == "linux")
+                answers[m], m.share = process.said()
+                slow |= {m} if first > SLOW and against is None else set()
+        lines = [Comparison(row, found[0], theirs) for theirs in found[1:]]
         for line in lines:
-            if line.ours.answer is not None and line.theirs.answer is not None:
-                line.error = _error(
-                    work, data, line.ours.answer[:: line.theirs.side.every], line.theirs.answer
-                )
-        for m in found:
-            m.answer = None
-        del data
-        _time_in_turn({m: process for m, process in sides.items() if not m.trouble}, quick)
+            if line.ours in answers and line.theirs in answers:
+                ours, theirs = answers[line.ours], answers[line.theirs]
+                line.error = agreement.error(ours, theirs, row.allowed(data, theirs))
+                del ours, theirs
+        del data, answers  # the memory is for the timed calls
+        order = list(processes.items())
+        for turn in range(rounds):
+            for m, process in order if turn % 2 == 0 else order[::-1]:
+                if not m.trouble and (m not in slow or turn < SLOW_ROUNDS):
+                    with _failure_of(m):
+                        m.times.append(process.call()[0])
     return lines
 
 
@@ -103,29 +105,4 @@ def _failure_of(m: Measured) -> Iterator[None]:
     try:
         yield
     except FailedError as error:
-        m.trouble = f"failed: {error}"
-
-
-def _first(m: Measured, process: Process, file: Path) -> None:
-    """Let a side answer for the first time."""
-    m.first, peak = process.watched_call()
-    m.peak = None if peak is None else peak * m.side.every
-    m.answer = process.answer(file)
-    m.remarks = process.remarks()
-
-
-def _error(work: Work, data: Any, ours: Array, theirs: Array) -> float:
-    """Return the largest difference of two answers as a share of what is allowed."""
-    if theirs.shape != ours.shape:
-        return float("inf")
-    return agreement.error(ours, theirs, work.allowed(data, theirs))
-
-
-def _time_in_turn(sides: Mapping[Measured, Process], quick: bool) -> None:
-    """Time all sides in turn, a slow one fewer times."""
-    left = {m: SLOW_RUNS if m.first > SLOW else 3 if quick else SHORT_RUNS for m in sides}
-    for turn in range(max(left.values(), default=0)):
-        for m, process in sides.items():
-            if turn < left[m] and not m.trouble:
-                with _failure_of(m):
-                    m.times.append(process.call())
+        m.trouble = m.trouble or f"failed: {error}"

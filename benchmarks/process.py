@@ -1,41 +1,41 @@
-"""A process for each side of a work, which answers when told to and says how long it took.
+"""A process for each side of a row, which answers when told to and says how long it took.
 
-In one process the sides would leave each other memory in pieces, and threads that still spin. Each
-process makes the data itself, after the same on small data, so that imports and the buffers of
-libraries do not count. Run as ``python -m benchmarks.process WORK SIDE [--quick]`` it reads what to do,
-a line for each, and writes what came of it, as JSON.
+In one process the sides would leave each other memory in pieces, and threads that still spin. Each process
+makes the data itself, after the same on small data, so that imports and the buffers of libraries do not
+count. It computes once for each line of its input, and writes pickles of (failure, value): where its mvgauss
+is, then the seconds of each call, after those of the first also the answer and the model's share of memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
-import json
 import os
+import pickle
+import select
 import subprocess
 import sys
-import threading
 import time
+import warnings
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any
 
 import numpy as np
 
-from benchmarks import peers
-from benchmarks.rows import Array, Side, Work, works
+import mvgauss
+from benchmarks.rows import Row, rows
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
-#: Seconds before a call, in which the threads of the one before fall asleep: those of OpenBLAS are busy
-#: waiting for more work for a tenth of a second.
-PAUSE = 0.2
+#: Imports mvgauss of one checkout, and the benchmark of this one.
+START = (
+    "import sys; checkout, root, *rest = sys.argv[1:]; sys.path.insert(0, checkout); import mvgauss; "
+    "sys.path.insert(0, root); from benchmarks import process; process.serve(*rest)"
+)
 
-#: Seconds after which a process that says nothing is given up.
-PATIENCE = 120.0
-
-#: Seconds between two looks at the memory of a process, which take some hundredths of a CPU.
-LOOK = 0.002
+PAUSE = 0.2  #: seconds before a call: threads of OpenBLAS spin for a tenth of a second after the one before
+INTERVAL = 0.002  #: seconds between two readings of the memory of a process
 
 
 class FailedError(Exception):
@@ -43,148 +43,88 @@ class FailedError(Exception):
 
 
 class Process:
-    """One side, in a process of its own."""
+    """One side, in a process of its own, with mvgauss of this checkout or another."""
 
-    def __init__(self, work: Work, side: Side, quick: bool) -> None:
-        command = [sys.executable, "-m", "benchmarks.process", work.key, str(work.sides.index(side))]
-        command += ["--quick"] * quick
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, text=True, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
-        )
+    def __init__(self, row: Row, side: int, quick: bool, checkout: Path = ROOT) -> None:
+        checkout = checkout.resolve()
+        command = [sys.executable, "-c", START, str(checkout), str(ROOT), row.key, f"{side}", f"{quick:d}"]
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        self._process = subprocess.Popen(command, cwd=checkout, stdin=pipe, stdout=pipe, stderr=null)
+        self._checkout, self._status = checkout, Path(f"/proc/{self._process.pid}/status")
 
-    def wait(self) -> dict[str, Any]:
-        """Return what it says next; raise FailedError if it failed."""
+    def ready(self) -> None:
+        """Wait until it has its data; raise FailedError if its mvgauss is not that of another checkout."""
+        file = self.said()
+        if self._checkout not in (ROOT, *Path(file).parents):
+            raise FailedError(f"mvgauss is imported from {file}")
+
+    def call(self, watched: bool = False) -> tuple[float, float]:
+        """Let it compute; return its seconds and, where `watched` on Linux, by how many bytes memory grew."""
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
-        patience = threading.Timer(PATIENCE, self._process.kill)
-        patience.start()
-        try:
-            said = json.loads(self._process.stdout.readline())
-        except json.JSONDecodeError:
-            raise FailedError("the process ended") from None
-        finally:
-            patience.cancel()
-        if "failed" in said:
-            raise FailedError(said["failed"])
-        return dict(said)
-
-    def call(self) -> float:
-        """Let it answer, and return how long that took."""
         time.sleep(PAUSE)
-        return float(self._ask("call")["seconds"])
+        memory = [self._anonymous()] if watched else [0]
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+        while watched and not select.select([self._process.stdout], [], [], INTERVAL)[0]:
+            memory.append(self._anonymous())
+        return float(self.said()), float(max(memory) - memory[0])
 
-    def watched_call(self) -> tuple[float, float | None]:
-        """Do the same, and return its peak of anonymous memory, in bytes beside what was there before.
-
-        Only Linux tells that.
-        """
-        watch = _Watch(self._process.pid)
-        watch.start()
+    def said(self) -> Any:
+        """Return what it says next; raise FailedError if it failed or ended."""
+        assert self._process.stdout is not None
         try:
-            return self.call(), watch.growth
-        finally:
-            watch.over.set()
-            watch.join()
-
-    def answer(self, file: Path) -> Array:
-        """Return the last answer, which is put into a file."""
-        self._ask(str(file))
-        return np.asarray(np.load(file, mmap_mode="r"))
-
-    def remarks(self) -> list[str]:
-        """Return what has to be said of the way it answers."""
-        return list(self._ask("remarks")["remarks"])
+            failure, value = pickle.load(self._process.stdout)
+        except (EOFError, pickle.UnpicklingError):
+            raise FailedError("the process ended") from None
+        if failure:
+            raise FailedError(failure)
+        return value
 
     def close(self) -> None:
         """End it."""
         self._process.kill()
         self._process.communicate()
 
-    def _ask(self, what: str) -> dict[str, Any]:
-        """Tell it what to do, and return what it says."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{what}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise FailedError("the process ended") from None
-        return self.wait()
+    def _anonymous(self) -> int:
+        """Return its anonymous memory in bytes, on Linux."""
+        words = self._status.read_text().partition("RssAnon:")[2].split()  # none if it has ended
+        return int(words[0]) * 1024 if words else 0
 
 
-class _Watch(threading.Thread):
-    """Looks at the memory of a process, again and again."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(daemon=True)
-        self.over = threading.Event()
-        self._number = number
-        self._before = self._highest = _anonymous(number)
-
-    def run(self) -> None:
-        while self._highest is not None and not self.over.wait(LOOK):
-            self._highest = max(self._highest, _anonymous(self._number) or 0)
-
-    @property
-    def growth(self) -> float | None:
-        """Return by how much the memory has grown at its peak."""
-        if self._before is None or self._highest is None:
-            return None
-        return float(self._highest - self._before)
-
-
-def _anonymous(number: int) -> int | None:
-    """Return the anonymous memory of a process in bytes, where the system tells."""
-    try:
-        text = Path(f"/proc/{number}/status").read_text()
-    except OSError:
-        return None
-    lines = [line for line in text.splitlines() if line.startswith("RssAnon:")]
-    return int(lines[0].split()[1]) * 1024 if lines else None
-
-
-def _serve(key: str, index: int, quick: bool) -> None:
+def serve(key: str, index: str, quick: str) -> None:
     """Do what standard input asks for; failures are told, not raised."""
-    channel = os.fdopen(os.dup(1), "w")
+    channel = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)  # libraries may complain there
+    warnings.simplefilter("ignore")
 
-    def say(**what: object) -> None:
-        print(json.dumps(what), file=channel, flush=True)
+    def say(failure: str, value: Any = None) -> None:
+        pickle.dump((failure, value), channel)
+        channel.flush()
 
     try:
-        for data_is_small in (True, quick):
-            work = next(w for w in works(data_is_small) if w.key == key)
-            side = work.sides[index]
-            given = side.prepare(work.make())
-            if data_is_small:
+        for small in (True, bool(int(quick))):
+            row = next(row for row in rows(small) if row.key == key)
+            side = row.sides[int(index)]
+            given = side.prepare(row.make())
+            if small:
                 side.run(given)
-        _give_back()
-        say(ready=True)
-        answer = None
-        for line in sys.stdin:
-            what = line.strip()
-            if what == "call":
-                answer = None
-                gc.collect()
-                start = time.perf_counter()
-                answer = side.run(given)
-                say(seconds=time.perf_counter() - start)
-            elif what == "remarks":
-                say(remarks=peers.remarks())
-            else:
-                np.save(what, np.asarray(side.read(answer), np.float64))
-                say(saved=what)
+        gc.collect()
+        with contextlib.suppress(AttributeError, OSError, TypeError):  # only some C libraries have it
+            ctypes.CDLL(None).malloc_trim(0)
+        say("", str(Path(mvgauss.__file__).resolve()))
+        result, first = None, True
+        for _ in sys.stdin:
+            result = None
+            gc.collect()
+            start = time.perf_counter()
+            result = side.run(given)
+            say("", time.perf_counter() - start)
+            if first:
+                share = row.share(result) if row.share and index == "0" else None
+                say("", (np.asarray(side.read(result), np.float64), share))
+            first = False
     except Exception as error:  # a peer that breaks is a line of the table, not the end of it
-        say(failed=type(error).__name__)
-
-
-def _give_back() -> None:
-    """Return freed memory to the system, where the C library knows how."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError, TypeError):
-        return
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]), "--quick" in sys.argv)
+        say(type(error).__name__)

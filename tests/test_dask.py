@@ -843,7 +843,7 @@ def test_the_howto_runs_as_it_stands(monkeypatch, capsys):
 def test_the_page_on_scale_counts_bytes_and_tasks_as_they_are(rng):
     pytest.importorskip("distributed")
     pytest.importorskip("zarr")
-    scale = run_path(str(REPOSITORY / "benchmarks" / "scale.py"))
+    scale = run_path(str(REPOSITORY / "docs" / "scale.py"))
     work = scale["Work"](40, 5, 6, 3, 2)
     with counted() as (_, source):
         chunks = ((3,) * 13 + (1,), (5,), (2, 2, 2))
