@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-from common import EPS, block_sizes, blocks_of, fires, frozen, quietly, seeds, simulated
+from common import block_sizes, blocks_of, fires, frozen, quietly, seeds, simulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,17 +71,6 @@ def test_leaving_one_out_is_refitting_in_single_precision(rng, options, n):
     got = model.leave_one_out(x)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, refitted(x.astype(float), **options), rtol=1e-4, atol=1e-3)
-
-
-@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e3, 1e4])
-@pytest.mark.parametrize("n", [6, 30])
-def test_leaving_one_out_keeps_a_ridge_that_is_small_against_the_features(rng, scale, n):
-    """A sample alone in a direction is far away by the ridge, however small the ridge is."""
-    x = frozen(scale * rng.standard_normal((n, 12, 2)))
-    got = MultiVariateGaussian().fit(x).leave_one_out(x)
-    # both sides lose eps times the condition number
-    condition = max(1.0, 400 * scale**2 / 0.01)
-    np.testing.assert_allclose(got, refitted(x), rtol=1e-8 + 100 * EPS * condition)
 
 
 @pytest.mark.parametrize("n", [6, 30])
@@ -155,13 +144,6 @@ def test_intensity_and_target_are_those_of_all_samples(rng, shrinkage, n, c):
     options = {"shrinkage": shrinkage, "reg_covar": 0}
     got = MultiVariateGaussian(**options).fit(x).leave_one_out(x)
     np.testing.assert_allclose(got, refitted(x, **options), rtol=1e-9)
-
-
-@pytest.mark.parametrize("c", [3, 40], ids=["a square", "rows"])
-def test_a_feature_that_is_zero_everywhere_leaves_the_samples_theirs(rng, c):
-    x = rng.standard_normal((12, c, 2))
-    x[:, 1] = 0
-    np.testing.assert_allclose(MultiVariateGaussian().fit(x).leave_one_out(x), refitted(x), rtol=1e-8)
 
 
 @pytest.mark.parametrize("c", [3, 70], ids=["a square", "rows"])

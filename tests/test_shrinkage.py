@@ -229,23 +229,6 @@ def test_weights_need_not_be_whole(rng, shrinkage, c):
     assert_within(model.covariance, covariance, entries(covariance, 1e-12))
 
 
-@pytest.mark.parametrize("shrinkage", [0.3, "oas"])
-@pytest.mark.parametrize("way", ["partial_fit", "merge into", "merge from", "take over"])
-def test_weights_come_into_a_shrunk_model_by_every_way(rng, shrinkage, way):
-    x, w = frozen(rng.standard_normal((9, 3, 2))), frozen(rng.uniform(1, 2, 9))
-    weighted = MultiVariateGaussian().fit(x, sample_weight=w)
-    shrunk = MultiVariateGaussian(shrinkage=shrinkage).fit(x)
-    got = {
-        "partial_fit": lambda: weighted.set_params(shrinkage=shrinkage).partial_fit(x),
-        "merge into": lambda: shrunk.merge(weighted),
-        "merge from": lambda: weighted.set_params(shrinkage=shrinkage).merge(shrunk),
-        "take over": lambda: MultiVariateGaussian(shrinkage=shrinkage).merge(weighted).partial_fit(x),
-    }[way]()
-    twice = np.concatenate([x, x])
-    want = MultiVariateGaussian(shrinkage=shrinkage).fit(twice, sample_weight=np.append(w, np.ones(9)))
-    assert_within(got.covariance, want.covariance, entries(want.covariance))
-
-
 @pytest.mark.parametrize("shrinkage", ESTIMATED)
 @pytest.mark.parametrize("scale", [1e-70, 1e-30, 1e-13, 1e8, 1e30, 1e70])
 @pytest.mark.parametrize("c", [3, 20], ids=["a square", "rows"])
