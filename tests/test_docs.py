@@ -18,7 +18,12 @@ FENCE = re.compile(r"^```(?P<kind>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | 
 #: What pages may import besides NumPy, SciPy and the standard library: the extra `docs` brings it.
 OPTIONAL = ("dask", "h5py", "matplotlib", "onnx", "onnxruntime", "sklearn", "torch", "tqdm", "zarr")
 #: What the programs of `docs` need that pages import or run.
-NEEDS = {"fit_folder": ["tqdm"], "embedder": ["onnxruntime", "PIL"], "pictures.py": ["onnxruntime", "PIL"]}
+NEEDS = {
+    "fit_folder": ["tqdm"],
+    "embedder": ["onnxruntime", "PIL"],
+    "pictures.py": ["onnxruntime", "PIL"],
+    "import published": ["sklearn", "array_api_extra"],
+}
 #: What a reader sees of code without running it: shell commands, output, data.
 SHOWN = {"sh", "text", "console", "bibtex", "toml", "yaml", ""}
 #: How a page shows an error: without a traceback, which would name places of this machine.
