@@ -62,7 +62,7 @@ TESTED_WITH = {
 #: What spans rooms, or is no room: kinds of input, faults, processes, other packages, documentation.
 ACROSS = {
     *("alt_texts", "benchmarks", "diagnostics", "docs", "embedder", "pictures"),
-    *("boundaries", "earlier_files", "foreign_files", "metadata", "published", "real_embeddings"),
+    *("boundaries", "earlier_files", "foreign_files", "metadata", "published", "real_embeddings", "regions"),
     *("dask", "faults", "processes", "torch"),
 }
 
