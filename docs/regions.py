@@ -57,8 +57,8 @@ def aupro(maps, masks, limit=0.3):
     -----
     For each threshold, the overlap is the mean over all true regions (connected pixels of a mask) of the
     share of the region that lies above it; the false positive rate is the share of all pixels outside of the
-    masks, of all images together. Between thresholds the curve is a straight line, and so it is cut at `limit`
-    (Bergmann et al., "Uninformed Students", 2020).
+    masks, of all images together. Between thresholds the curve is a straight line, and is cut at `limit`.
+    From Bergmann et al., "Uninformed Students" (2020).
     """
     maps, masks = np.asarray(maps, float), np.asarray(masks, bool)
     if maps.shape != masks.shape or maps.ndim != 3:

@@ -1,4 +1,4 @@
-"""Regions of maps and AUPRO, in `docs/regions.py`: against a loop of thresholds, and on cases known by heart."""
+"""Regions of maps and AUPRO, in `docs/regions.py`: against a loop of thresholds, and on plain cases."""
 
 import itertools
 import sys
