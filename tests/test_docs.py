@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 FENCE = re.compile(r"^```(?P<kind>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What pages may import besides NumPy, SciPy and the standard library: the extra `docs` brings it.
-OPTIONAL = ("dask", "h5py", "matplotlib", "onnx", "onnxruntime", "sklearn", "torch", "tqdm", "zarr")
+OPTIONAL = ("dask", "h5py", "matplotlib", "onnx", "onnxruntime", "pandas", "sklearn", "torch", "tqdm", "zarr")
 #: What the programs of `docs` need that pages import or run.
 NEEDS = {
     "fit_folder": ["tqdm"],
