@@ -10,15 +10,21 @@ scored samples, ``...`` any stack.
 
 from importlib.metadata import version as _version
 
-from mvgauss._conformal import conformal_p_value, conformal_threshold
-from mvgauss._cov import cov
-from mvgauss._distance import mahalanobis, pinv
+from mvgauss._arguments import (
+    ConstantPatchWarning,
+    DefaultThresholdWarning,
+    FewSamplesWarning,
+    PictureWarning,
+)
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._maps import anomaly_map
-from mvgauss._moments import Moments
-from mvgauss._warnings import DefaultThresholdWarning, FewSamplesWarning, PictureWarning
+from mvgauss._stats.conformal import conformal_p_value, conformal_threshold
+from mvgauss._stats.cov import cov
+from mvgauss._stats.distance import mahalanobis, pinv
+from mvgauss._stats.moments import Moments
 
 __all__ = [
+    "ConstantPatchWarning",
     "DefaultThresholdWarning",
     "FewSamplesWarning",
     "Moments",

@@ -1,4 +1,4 @@
-"""Arguments -> arrays, and the one place that says what was expected and what it got.
+"""Arguments -> arrays, errors that say what was expected and what it got, and warnings.
 
 A leaf of the import graph. Every public function passes its arguments through here once; after that
 the algebra trusts what it gets.
@@ -8,6 +8,7 @@ import math
 import numbers
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any, NoReturn
@@ -23,6 +24,35 @@ def raise_error(
 ) -> NoReturn:
     """Raise `error`, saying which argument it is, what was expected and what it got."""
     raise error(f"{name}: expected {expected}, got {got}{'; ' + hint if hint else ''}")
+
+
+class NotFittedError(ValueError, AttributeError):
+    """The model has no parameters yet."""
+
+
+def not_fitted(message: str) -> NotFittedError:
+    """Return that error; one that scikit-learn knows too, where it is in use."""
+    sklearn_error = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+    if sklearn_error is None:
+        return NotFittedError(message)
+    error: NotFittedError = type("NotFittedError", (NotFittedError, sklearn_error), {})(message)
+    return error
+
+
+class DefaultThresholdWarning(UserWarning):
+    """A decision by a limit that nobody set, or by one that was set for fewer samples."""
+
+
+class FewSamplesWarning(UserWarning):
+    """Covariances of no more samples than features, without shrinkage."""
+
+
+class PictureWarning(UserWarning):
+    """An array that looks like pictures, where embeddings are expected."""
+
+
+class ConstantPatchWarning(UserWarning):
+    """Patches where shrinkage adds nothing, as nothing varies there: deviations count nothing."""
 
 
 class ComplexDataError(TypeError, ValueError):
@@ -42,6 +72,11 @@ class BadItem(ValueError):
             return ValueError(str(self))
         index = tuple(int(i) for i in np.unravel_index(start + self.item, stack))
         return ValueError(f"{self} at index {index if len(index) > 1 else index[0]} of the stack")
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the code that called the package."""
+    warnings.warn(message, category, stacklevel=outside())
 
 
 def outside() -> int:
@@ -102,15 +137,17 @@ def real(name: str, dtype: np.dtype[Any]) -> None:
 
 def finite(name: str, value: Array, *start: int) -> None:
     """Refuse an array with a NaN or an infinity, naming the first; `start` is where its axes begin."""
-    # along the first axis, so that a large array needs no mask of its own size
-    for lead, part in enumerate(value) if value.ndim > 1 else [(None, value)]:
+    step = max(1, (1 << 20) // max(1, math.prod(value.shape[1:])))  # a large array needs no mask of its size
+    for first in range(0, len(value) if value.ndim else 1, step):
+        part = value[first : first + step] if value.ndim else value
         bad = ~np.isfinite(part)
         if bad.any():
-            index = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), np.shape(part)))
-            index = index if lead is None else (lead, *index)
-            got = "NaN" if np.isnan(value[index]) else value[index]
-            index = tuple(i + first for i, first in zip_longest(index, start[: len(index)], fillvalue=0))
-            raise_error(name, "finite numbers", f"{got} at index {index}")
+            index = [int(i) for i in np.unravel_index(int(np.argmax(bad)), part.shape)]
+            got = "NaN" if np.isnan(part[tuple(index)]) else part[tuple(index)]
+            begins = [first, *(0 for _ in index[1:])]
+            index = [i + b for i, b in zip(index, begins, strict=False)]
+            index = [i + b for i, b in zip_longest(index, start[: len(index)], fillvalue=0)]
+            raise_error(name, "finite numbers", f"{got} at index {tuple(index)}")
 
 
 def number(name: str, value: object, *, low: float = -math.inf, above: bool = False) -> float:
@@ -166,7 +203,7 @@ def stored(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def precision(dtype: np.dtype[Any]) -> float:
+def epsilon(dtype: np.dtype[Any]) -> float:
     """Return the machine epsilon of the rounding errors that such data may carry, in double or not."""
     return float(np.finfo(dtype if dtype.kind == "f" and dtype.itemsize <= 8 else np.float64).eps)
 
@@ -179,7 +216,7 @@ def representable(size: Array, dtype: np.dtype[Any]) -> None:
 
 
 def weights(
-    name: str, value: object, stack: tuple[int, ...], n: int, *, whole: bool = False, some: bool = True
+    name: str, value: object, stack: tuple[int, ...], n: int, *, whole: bool = False, all_zero: bool = False
 ) -> Array:
     """Return weights as float64 of shape ``(n,)`` or ``(..., n)``, its other axes fit for `stack`."""
     w = array(name, value)
@@ -193,9 +230,19 @@ def weights(
     if whole and w.dtype.kind == "f" and (w != np.rint(w)).any():
         raise_error(name, "whole numbers (how often each row counts)", f"{w[w != np.rint(w)][0]}")
     w = w.astype(np.result_type(w.dtype, np.float64), copy=False)
-    if some and n and not w.any(axis=-1).all():
+    if n and not all_zero and not w.any(axis=-1).all():
         raise_error(name, "a weight > 0 for each item of the stack", "weights that are all zero")
     return w
+
+
+def ranks(name: str, value: object, n_patches: int, n_features: int) -> Array:
+    """Return one rank for each patch, given as one number for all or as ``(P,)``."""
+    r = array(name, value)
+    if r.shape not in ((), (n_patches,)) or r.dtype.kind not in "iu":
+        raise_error(name, f"an integer, or P = {n_patches} of them", f"dtype {r.dtype} of shape {r.shape}")
+    if (r < 0).any() or (r > n_features).any():
+        raise_error(name, f"ranks from 0 to C = {n_features}", f"{r.min()} to {r.max()}")
+    return np.broadcast_to(r, n_patches)
 
 
 def fits_stack(name: str, shape: tuple[int, ...], stack: tuple[int, ...]) -> None:

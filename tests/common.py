@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 from hypothesis import strategies as st
 
-import mvgauss._blocks as blocks
+from mvgauss._runtime import blocks
 from mvgauss import MultiVariateGaussian
 from mvgauss.testing import cov_bound, svd_gaussian
 

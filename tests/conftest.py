@@ -16,7 +16,8 @@ pytest.register_assert_rewrite("common")
 
 from common import blocks_of, frozen  # noqa: E402
 
-from mvgauss import MultiVariateGaussian, _blas  # noqa: E402
+from mvgauss import MultiVariateGaussian  # noqa: E402
+from mvgauss._runtime import threads  # noqa: E402
 
 QUICK = settings(deadline=None, derandomize=True, max_examples=20, database=None)
 settings.register_profile("quick", QUICK)
@@ -43,12 +44,12 @@ def blas_on_one_thread():
     Threads of BLAS that wait for a core in use by another worker spin: small matrices take a hundred
     times as long.
     """
-    count = _blas.threads()
+    count = threads.blas_threads()
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
     with pytest.MonkeyPatch.context() as patch, BLAS.limit(limits=1, user_api="blas"):
-        patch.setattr(_blas, "threads", lambda: count)
+        patch.setattr(threads, "blas_threads", lambda: count)
         yield
 
 

@@ -74,6 +74,16 @@ def test_the_offset_of_the_data_costs_no_digits(x, offset):
     assert_within(cov(far), exact_cov(far), cov_bound(far))
 
 
+@pytest.mark.parametrize("n", [3, 12])
+@pytest.mark.parametrize("shape", [(40,), (2, 40)])
+def test_few_samples_of_single_precision_far_from_zero_lose_no_digits(rng, n, shape):
+    """The samples are single, the covariances are those of double: 1e6 standard deviations away too."""
+    *stack, c = shape
+    x = frozen(1e3 + 1e-3 * rng.standard_normal((*stack, n, c)), np.float32)
+    want = numpy_cov(x.astype(float) - 1e3)
+    np.testing.assert_allclose(cov(x), want, rtol=0, atol=1e-13 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("offset", [0, 1e4, 6e4])
 def test_single_precision_summed_in_double_is_exact_without_a_shift(rng, dtype, offset, any_blocks):
@@ -131,7 +141,15 @@ def test_empty_data_gives_what_numpy_gives(shape, rowvar):
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_empty_data_and_stacks_keep_their_shapes_and_refuse_weights_of_others():
+    assert cov(np.zeros((0, 5, 3))).shape == (0, 3, 3)
+    assert cov(np.zeros((2, 0, 5, 3))).shape == (2, 0, 3, 3)
+    for kind in ("aweights", "fweights"):
+        with pytest.raises(ValueError, match=f"{kind}: expected shape .* with N = 0 samples, got shape"):
+            cov(np.empty((0, 3)), **{kind: np.ones(5)})
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, np.complex64])
 @pytest.mark.parametrize("given_dtype", [np.float16, np.float32, np.int16])
 def test_dtype_is_that_of_the_result(rng, dtype, given_dtype):
     x = frozen(rng.integers(-8, 9, (2, 7, 3)), given_dtype)
@@ -139,22 +157,10 @@ def test_dtype_is_that_of_the_result(rng, dtype, given_dtype):
     eps = float(np.finfo(dtype).eps)
     assert got.dtype == dtype
     assert_within(
-        got.astype(float),
+        got,
         numpy_cov(x.astype(float)),
         gap(x.astype(float), dtype=dtype if eps > EPS else float),
     )
-
-
-@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
-def test_complex_results_may_be_asked_for(rng, dtype):
-    x = frozen(rng.standard_normal((5, 3)))
-    assert cov(x, dtype=dtype).dtype == dtype
-    assert_within(cov(x, dtype=dtype), cov(x), gap(x, dtype=dtype))
-
-
-def test_half_precision_is_rounded_once(rng, any_blocks):
-    x = frozen(rng.integers(-8, 9, (2000, 2)), np.float16)
-    assert_within(cov(x, dtype=np.float16), cov(x), 0.51 * np.finfo(np.float16).eps * np.abs(cov(x)) * 2)
 
 
 def test_longdouble_keeps_its_digits(rng):
@@ -197,13 +203,6 @@ def test_no_degrees_of_freedom_give_what_numpy_gives_and_warn(n, ddof):
     assert (first in said) == (first in numpy_said) == (n <= ddof)
 
 
-def test_one_sample_is_nan_and_warns_as_numpy_does():
-    got, said = warned(cov, [[1.0, 2.0]])
-    assert np.isnan(got).all()
-    assert got.shape == (2, 2)
-    assert "Degrees of freedom <= 0 for slice" in said
-
-
 def test_one_sample_with_ddof_zero_has_covariance_zero_without_a_warning():
     got, said = warned(cov, frozen(np.ones((3, 1, 2))), bias=True)
     assert (got == 0).all()
@@ -235,18 +234,10 @@ def test_the_warning_points_at_the_caller(function):
 def test_nan_and_inf_spread_to_their_row_and_column_only(rng, bad):
     x = rng.standard_normal((2, 5, 4))
     x[1, 2, 3] = bad
-    got, want = quietly(cov, frozen(x)), quietly(numpy_cov, x)
-    assert_within(got, want, np.where(np.isfinite(want), gap(np.nan_to_num(x, posinf=0)), 0))
-    assert np.isnan(got).sum() == 7
-
-
-@pytest.mark.parametrize("size", [1, 4 << 20])
-def test_nan_spreads_in_weighted_data_too(rng, size):
-    x = rng.standard_normal((5, 3))
-    x[2, 1] = np.nan
-    with blocks_of(size):
-        got = quietly(cov, frozen(x), aweights=np.arange(1.0, 6))
-    np.testing.assert_array_equal(np.isnan(got), np.isnan(quietly(numpy_cov, x, aweights=np.arange(1.0, 6))))
+    for w in ({}, {"aweights": np.arange(1.0, 6)}):
+        got, want = quietly(cov, frozen(x), **w), quietly(numpy_cov, x, **w)
+        assert_within(got, want, np.where(np.isfinite(want), gap(np.nan_to_num(x, posinf=0), **w), 0))
+        assert np.isnan(got).sum() == 7
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -277,11 +268,6 @@ def test_an_item_does_not_depend_on_its_neighbours_to_the_last_bit(x, seed, kind
     np.testing.assert_array_equal(cov(x, ddof=0, **w)[0], cov(other, ddof=0, **w)[0])
 
 
-def test_an_empty_stack_gives_an_empty_stack():
-    assert cov(np.zeros((0, 5, 3))).shape == (0, 3, 3)
-    assert cov(np.zeros((2, 0, 5, 3))).shape == (2, 0, 3, 3)
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
 @pytest.mark.parametrize("kind", ["", "af"])
@@ -290,13 +276,8 @@ def test_the_layout_changes_nothing(rng, tmp_path, layout, dtype, kind, any_bloc
     w = weights_of(x, kind, 1)
     same = layouts(x, tmp_path)[layout]
     assert_within(cov(same, **w), cov(np.array(x), **w), gap(x, **w))
-
-
-def test_axes_that_were_broadcast_are_taken(rng, any_blocks):
-    x = frozen(rng.standard_normal((5, 3)))
-    got = cov(np.broadcast_to(x, (4, 2, 5, 3)))
-    assert got.shape == (4, 2, 3, 3)
-    assert_within(got, np.broadcast_to(cov(x), got.shape), gap(x))
+    spread = np.broadcast_to(same, (5, *x.shape))
+    assert_within(cov(spread, **w), np.broadcast_to(cov(np.array(x), **w), (5, 2, 3, 4, 4)), gap(x, **w))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -317,29 +298,20 @@ def test_rows_of_zero_weight_may_fill_whole_blocks(rng, any_blocks):
 # laws of weights
 
 
-@given(x=samples(n=(2, 12)), weight=st.sampled_from([1.0, 0.25, 3.0, 1e-3]))
-def test_equal_aweights_change_nothing(x, weight):
-    a = frozen(np.full(x.shape[-2], weight))
-    assert_within(cov(x, aweights=a), cov(x), gap(x, aweights=a))
-
-
-@given(x=samples(n=(2, 12)))
-def test_fweights_of_one_change_nothing(x):
-    assert_within(cov(x, fweights=np.ones(x.shape[-2], int)), cov(x), gap(x))
-
-
 @given(
-    x=samples(n=(3, 12)), seed=seeds, factor=st.sampled_from([1e-300, 1e-160, 1e-46, 0.3, 7.0, 1e160, 1e300])
+    x=samples(n=(3, 12)), seed=seeds, factor=st.sampled_from([1e-130, 1e-46, 0.3, 7.0, 1e130])
 )
 def test_scaling_aweights_changes_nothing(x, seed, factor):
     a = frozen(np.random.default_rng(seed).uniform(0.5, 2, x.shape[-2]))
     assert_within(cov(x, aweights=factor * a), cov(x, aweights=a), gap(x, aweights=a))
 
 
-def test_scaling_fweights_does_change_the_divisor():
-    x = frozen([[0.0], [2.0]])
-    assert_within(cov(x, fweights=[1, 1]), 2, 8 * EPS)
-    assert_within(cov(x, fweights=[2, 2]), 4 / 3, 8 * EPS)
+@given(x=samples(n=(2, 12)), weight=st.sampled_from([1.0, 0.25, 3.0, 1e-3]))
+def test_equal_weights_change_nothing_but_the_divisor_of_whole_ones(x, weight):
+    n = x.shape[-2]
+    assert_within(cov(x, aweights=frozen(np.full(n, weight))), cov(x), gap(x))
+    assert_within(cov(x, fweights=np.ones(n)), cov(x), gap(x))
+    assert_within(cov(x, fweights=np.full(n, 2)) * (2 * n - 1), cov(x) * (n - 1) * 2, 4 * n * gap(x))
 
 
 @given(x=samples(n=(3, 12)), seed=seeds)
@@ -365,22 +337,12 @@ def test_fweights_repeat_rows_beside_aweights(x, seed):
     assert_within(cov(x, **w), want, gap(x, **w))
 
 
-def test_whole_floats_are_taken_as_fweights(rng):
-    x = frozen(rng.standard_normal((4, 2)))
-    np.testing.assert_array_equal(cov(x, fweights=[1.0, 2, 0, 3]), cov(x, fweights=[1, 2, 0, 3]))
-
-
 def test_weights_may_differ_along_any_axis_of_the_stack(rng, any_blocks):
     x = frozen(rng.standard_normal((2, 3, 6, 2)))
     for shape in [(6,), (3, 6), (2, 1, 6), (1, 1, 6), (2, 3, 6)]:
-        w = {"aweights": frozen(rng.uniform(0.5, 2, shape)), "fweights": frozen(rng.integers(1, 4, shape))}
+        f = frozen(rng.integers(1, 4, shape[-2:]))  # the two kinds may differ in shape
+        w = {"aweights": frozen(rng.uniform(0.5, 2, shape)), "fweights": f}
         assert_within(cov(x, **w), numpy_cov(x, **w), gap(x, **w))
-
-
-def test_the_two_kinds_of_weights_may_differ_in_shape(rng):
-    x = frozen(rng.standard_normal((2, 3, 6, 2)))
-    w = {"aweights": frozen(rng.uniform(0.5, 2, (3, 6))), "fweights": frozen(rng.integers(1, 4, (2, 1, 6)))}
-    assert_within(cov(x, **w), numpy_cov(x, **w), gap(x, **w))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -421,12 +383,6 @@ def test_covariances_are_symmetric_to_the_last_bit(rng, c, kind, factor, any_blo
     x = frozen(rng.standard_normal((2, 40, c)) + factor * rng.standard_normal((2, 40, c)) + 3)
     s = cov(x, **weights_of(x, kind, 3))
     assert (s == s.conj().swapaxes(-1, -2)).all()
-
-
-@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
-def test_variances_of_complex_data_are_real(rng, dtype):
-    x = frozen(rng.standard_normal((7, 40)) + 1j * rng.standard_normal((7, 40)), dtype)
-    assert (np.diagonal(cov(x, aweights=np.arange(1, 8), dtype=dtype)).imag == 0).all()
 
 
 @pytest.mark.parametrize("value", [0.1, 1e9 + 0.1, -1e-30])

@@ -71,18 +71,6 @@ def test_the_four_identities_of_moore_and_penrose_hold(stack):
     assert_within(p @ s, (p @ s).swapaxes(-1, -2), bound)
 
 
-@pytest.mark.parametrize("c", [3, 14, 60])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_layout_of_singular_matrices_changes_nothing(rng, c, dtype, any_blocks):
-    x = rng.standard_normal((3, c // 2, c))
-    s = frozen(x.swapaxes(1, 2) @ x, dtype)
-    for turned in (s.swapaxes(1, 2), np.asfortranarray(s), s[:, ::-1, ::-1][:, ::-1, ::-1]):
-        got, rank = pinv(turned, return_rank=True)
-        assert (rank == c // 2).all()
-        assert (got == pinv(s)).all()
-    assert (pinv(np.zeros((2, c, c), dtype).swapaxes(1, 2)) == 0).all()
-
-
 @pytest.mark.parametrize("c", SIZES)
 def test_the_inverse_of_a_full_matrix_is_its_inverse(rng, c, any_blocks):
     s = covariances(rng, (3,), c)
@@ -115,13 +103,6 @@ def test_an_item_of_the_inverse_is_the_inverse_of_the_item(stack, rtol):
         one, one_rank = pinv(s[i], rtol, return_rank=True)
         np.testing.assert_array_equal(whole[i], one)
         assert rank[i] == one_rank
-
-
-@given(mixed(c=(2, 16)), mixed(c=(2, 16)))
-def test_a_matrix_does_not_depend_on_its_neighbours(first, second):
-    c = min(first[0].shape[-1], second[0].shape[-1])
-    a, b = first[0][:, :c, :c], second[0][:, :c, :c]
-    np.testing.assert_array_equal(pinv(np.concatenate([a, b]))[: len(a)], pinv(a))
 
 
 @given(mixed(), st.integers(-30, 30))
@@ -184,16 +165,8 @@ def test_cut_offs_may_differ_in_the_stack():
     rank = pinv(s, [[0.001], [0.05]], return_rank=True)[1]
     assert rank.tolist() == [[3] * 3, [2] * 3]
     assert pinv(s, [0.5, 0.05, 0], return_rank=True)[1].tolist() == [[1, 2, 3]] * 2
-
-
-def test_a_cut_off_of_zero_keeps_every_positive_eigenvalue():
     assert pinv(np.diag([1.0, 1e-14, 0]), 0, return_rank=True)[1] == 2
-
-
-def test_a_cut_off_of_one_drops_everything():
-    p, rank = pinv(np.diag([1.0, 0.5]), 1, return_rank=True)
-    assert rank == 0
-    assert (p == 0).all()
+    assert pinv(np.diag([1.0, 0.5]), 1, return_rank=True)[1] == 0
 
 
 def test_data_in_single_precision_has_the_cut_off_of_single_precision(rng):
@@ -224,25 +197,6 @@ def test_inverses_of_other_numbers_are_double(dtype):
     np.testing.assert_array_equal(got, np.eye(3))
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.longdouble])
-def test_what_is_factored_in_double_has_the_cut_off_of_double(rng, dtype):
-    x = rng.standard_normal((30, 4, 12))
-    s = np.array([np.cov(item.T) for item in x])
-    got, rank = pinv(frozen(s, dtype), return_rank=True)
-    assert (rank == 3).all()
-    assert_within(got, pinvh(s)[0], inverse_bound(s))
-
-
-@pytest.mark.parametrize(("c", "low"), [(1, 1.0), (5, 1e-9), (40, 1e-8), (40, 2e-12)])
-def test_what_is_proven_to_be_of_full_rank_needs_no_eigenvalues(rng, c, low, monkeypatch):
-    q, values = np.linalg.qr(rng.standard_normal((3, c, c)))[0], np.full(c, low)
-    values[0] = 1
-    s = (q * values) @ q.swapaxes(1, 2)
-    s = (s + s.swapaxes(1, 2)) / 2
-    monkeypatch.delattr("numpy.linalg.eigh")
-    assert pinv(s, return_rank=True)[1].tolist() == [c] * 3
-
-
 def test_negative_rounding_is_dropped_not_inverted():
     s = frozen(np.diag([1.0, 1e-3, -1e-12]))
     p, rank = pinv(s, return_rank=True)
@@ -259,6 +213,10 @@ def test_little_asymmetry_is_rounding_and_is_taken_in_the_middle():
 def test_the_layout_of_covariances_changes_nothing(rng, tmp_path, layout, any_blocks):
     s = covariances(rng, (2, 3), 5)
     np.testing.assert_array_equal(pinv(layouts(s, tmp_path)[layout]), pinv(s))
+    singular = frozen(covariances(rng, (2,), 14, 7), np.float32)
+    same, rank = pinv(layouts(singular, tmp_path)[layout], return_rank=True)
+    assert (rank == 7).all()
+    np.testing.assert_array_equal(same, pinv(singular))
 
 
 @pytest.mark.parametrize("stack", [(), (1,), (0,), (2, 0), (2, 3), (1, 1, 1)])
@@ -267,17 +225,6 @@ def test_the_inverse_has_the_shape_of_the_stack(rng, stack):
     assert p.shape == (*stack, 3, 3)
     assert rank.shape == stack
     assert rank.dtype.kind == "i"
-
-
-def test_one_deficient_matrix_never_spoils_its_neighbours(rng, any_blocks):
-    s = np.array(covariances(rng, (9,), 6))
-    want = pinv(s)
-    s[4] = 0
-    s[7, 0, :] = s[7, :, 0] = 0
-    got, rank = pinv(frozen(s), return_rank=True)
-    same = [0, 1, 2, 3, 5, 6, 8]
-    np.testing.assert_array_equal(got[same], want[same])
-    assert rank.tolist() == [6, 6, 6, 6, 0, 6, 6, 5, 6]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -325,25 +272,27 @@ def test_mahalanobis_is_scipys(problem):
 
 
 @given(problems())
-def test_distances_are_never_negative_and_squares_are_squares(problem):
-    x, mean, s = problem
-    squared, root = (mahalanobis(x, mean, pinv(s), squared=flag) for flag in (True, False))
-    assert (squared >= 0).all()
-    np.testing.assert_array_equal(np.sqrt(squared), root)
-
-
-@given(problems())
 def test_the_distance_of_the_mean_is_zero(problem):
     _, mean, s = problem
     assert (mahalanobis(mean[:, None], mean, pinv(s)) == 0).all()
 
 
 @given(problems())
-def test_the_distance_for_the_identity_is_euclidean(problem):
+def test_distances_are_roots_of_squares_and_euclidean_for_the_identity(problem):
     x, mean, s = problem
-    z = x - mean[:, None]
-    want = np.sqrt((z**2).sum(axis=-1))
+    squared, root = (mahalanobis(x, mean, pinv(s), squared=flag) for flag in (True, False))
+    assert (squared >= 0).all()
+    np.testing.assert_array_equal(np.sqrt(squared), root)
+    want = np.linalg.norm(x - mean[:, None], axis=-1)
     assert_within(mahalanobis(x, mean, np.eye(s.shape[-1])), want, 8 * s.shape[-1] * EPS * want)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_the_first_of_many_samples_that_is_not_finite_is_named(bad):
+    x = np.zeros((200_000, 3))
+    x[123_456, 1] = x[150_000, 0] = bad
+    with pytest.raises(ValueError, match=r"x: expected finite numbers, got .* at index \(123456, 1\)"):
+        mahalanobis(x, np.zeros(3), np.eye(3))
 
 
 @given(problems(full=True), seeds)
@@ -357,15 +306,6 @@ def test_distances_are_affine_invariant(problem, seed):
     got = mahalanobis(x @ a.T + b, mean @ a.T + b, pinv((t + t.swapaxes(-1, -2)) / 2))
     far = 8 * c * (np.abs(x).max() + np.abs(b).max())
     assert_within(got, want, 4 * distance_bound(s, want, far) + 4 * distance_bound(t, want, far))
-
-
-@given(problems())
-def test_an_item_of_the_distances_is_the_distance_of_the_item(problem):
-    x, mean, s = problem
-    p = pinv(s)
-    whole = mahalanobis(x, mean, p)
-    for i in range(3):
-        assert_within(whole[i], mahalanobis(x[i], mean[i], p[i]), bound_of(x, s, whole)[i])
 
 
 @given(problems(), problems())
@@ -383,12 +323,6 @@ def test_one_vector_has_one_distance():
     assert mahalanobis([3.0, 4.0], [0.0, 0.0], np.diag([4.0, 1.0]), squared=True) == 52
 
 
-def test_one_vector_has_a_distance_from_each_of_a_stack(rng):
-    mean = rng.standard_normal((2, 3))
-    got = mahalanobis(np.zeros(3), mean, np.eye(3))
-    assert_within(got, np.linalg.norm(mean, axis=1), 8 * EPS * np.linalg.norm(mean, axis=1))
-
-
 def test_the_stacks_of_all_three_broadcast(rng, any_blocks):
     x, mean = frozen(rng.standard_normal((4, 1, 5, 3))), frozen(rng.standard_normal((2, 3)))
     p = covariances(rng, (4, 1), 3)
@@ -397,12 +331,10 @@ def test_the_stacks_of_all_three_broadcast(rng, any_blocks):
     assert_within(got, np.array(want), 64 * EPS * (1 + np.array(want)))
 
 
-def test_a_direction_of_negative_rounding_is_ignored():
-    assert mahalanobis([3.0, 1e6], [0.0, 0.0], np.diag([1.0, -1e-12])) == 3
-
-
 def test_a_direction_without_weight_is_ignored():
-    assert mahalanobis([[3.0, 1e6], [0.0, -1e6]], [0.0, 0.0], np.diag([1.0, 0.0])).tolist() == [3, 0]
+    for rounding in (0, -1e-12):  # which may be negative
+        p = np.diag([1.0, rounding])
+        assert mahalanobis([[3.0, 1e6], [0.0, -1e6]], [0.0, 0.0], p).tolist() == [3, 0]
 
 
 @pytest.mark.parametrize(
@@ -443,14 +375,6 @@ def test_the_layout_of_samples_and_inverses_changes_nothing(rng, tmp_path, layou
     assert_within(got, want, 64 * EPS * want)
 
 
-def test_inverses_in_single_precision_may_have_its_rounding(rng):
-    p = covariances(rng, (), 6, 3).astype(np.float32)
-    x = rng.standard_normal((4, 6)).astype(np.float32)
-    want = distance(x, np.zeros(6), p.astype(float)) ** 2
-    got = mahalanobis(x, np.zeros(6, np.float32), p, squared=True)
-    assert_within(got, want, 6 * np.finfo(np.float32).eps * (x.astype(float) ** 2).sum(axis=1))
-
-
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 4, 3)])
 def test_no_samples_have_no_distances(shape):
     assert mahalanobis(np.zeros(shape), np.zeros(3), np.eye(3)).shape == shape[:-1]
@@ -458,5 +382,5 @@ def test_no_samples_have_no_distances(shape):
 
 def test_a_matrix_that_is_not_semi_definite_is_refused_beside_singular_ones():
     s = np.stack([np.ones((2, 2)), np.diag([1.0, -1.0]), np.diag([1.0, 0.0])])
-    with pytest.raises(ValueError, match="got the eigenvalue -1 at index 1 of the stack"):
+    with pytest.raises(ValueError, match="got an eigenvalue of -1 times the largest at index 1 of the stack"):
         pinv(s)

@@ -1,16 +1,15 @@
 """Laws of densities and contributions."""
 
 import math
-import threading
 
 import numpy as np
 import pytest
 import scipy.stats
-from common import assert_within, block_sizes, blocks_of, frozen, needs_threads, seeds
+from common import assert_within, block_sizes, blocks_of, frozen, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvgauss import MultiVariateGaussian, _blocks, _fitted
+from mvgauss import MultiVariateGaussian
 
 # ---------------------------------------------------------------------------------------------------------
 # densities
@@ -115,23 +114,6 @@ def test_a_density_of_parameters_is_that_of_their_model(model, test):
 def test_an_identity_of_given_size_has_the_standard_density():
     got = MultiVariateGaussian(3, 2).score_samples(np.ones((1, 3, 2)))
     np.testing.assert_allclose(got, [[-1.5 * math.log(2 * math.pi) - 1.5] * 2], rtol=1e-6)
-
-
-@needs_threads
-def test_little_is_scored_on_one_thread_unless_more_are_asked_for(rng, monkeypatch):
-    x, started, start = frozen(rng.standard_normal((9, 5, 40))), [], threading.Thread.start
-    model = MultiVariateGaussian().fit(x)
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread) or start(thread))
-    monkeypatch.setattr(_blocks, "cpu_count", lambda n_jobs: n_jobs or 2)
-    with blocks_of(1 << 11):
-        want = model.mahalanobis(x[:1])
-        assert not started
-        got = model.set_params(n_jobs=2).mahalanobis(x[:1])
-        assert len(started) == 1
-        monkeypatch.setattr(_fitted, "_LITTLE", 0)
-        model.set_params(n_jobs=None).mahalanobis(x[:1])
-        assert len(started) == 2
-    np.testing.assert_array_equal(got, want)
 
 
 def test_scores_have_the_shape_of_the_grid_and_the_dtype_of_the_model(train, test):

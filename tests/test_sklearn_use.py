@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from common import frozen
 
-from mvgauss import MultiVariateGaussian, _files
+from mvgauss import MultiVariateGaussian
 
 pytest.importorskip("sklearn")
 
@@ -73,15 +73,6 @@ def test_names_of_mixed_kinds_are_refused(x):
         MultiVariateGaussian().fit(Frame(x, ["length", 1, 2]))
 
 
-@pytest.mark.parametrize("names", [["a"], "abc", [1, 2, 3], {"a": 1}])
-def test_files_with_other_names_are_refused(x, tmp_path, names):
-    MultiVariateGaussian().fit(x).save(tmp_path / "m.npz")
-    _, header, arrays = _files.read(tmp_path / "m.npz")
-    _files.write(tmp_path / "bad.npz", header | {"feature_names": names}, arrays)
-    with pytest.raises(ValueError, match="feature_names: expected 3 strings"):
-        MultiVariateGaussian.load(tmp_path / "bad.npz")
-
-
 @pytest.mark.parametrize("shape", [(9, 3), (9, 3, 2, 2)])
 def test_the_score_is_the_mean_log_density(rng, shape):
     x = frozen(rng.standard_normal(shape), np.float32)
@@ -127,14 +118,6 @@ def test_a_pipeline_passes_the_names_that_its_steps_give(x):
         pipeline.predict(frame[NAMES[::-1]])
 
 
-def test_a_pipeline_sets_the_output_of_its_other_steps(x):
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    pipeline = make_pipeline(StandardScaler(), MultiVariateGaussian()).set_output(transform="default")
-    assert pipeline.fit(x).predict(x).shape == (30,)
-
-
 def test_channels_are_chosen_and_rotated_by_steps_of_scikit_learn(rng):
     """The recipe of the page: PCA sees every patch as a row, in one pipeline that searches can use."""
     from sklearn.decomposition import PCA
@@ -167,7 +150,7 @@ def test_scikit_learn_takes_it_for_a_detector_of_outliers():
 
 
 @pytest.mark.parametrize("grid", [(), (4,), (2, 3)], ids=str)
-@pytest.mark.parametrize("options", [{}, {"reg_covar": 0}, {"shrinkage": "oas"}, {"n_jobs": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 0}, {"shrinkage": 0.2}], ids=str)
 def test_a_margin_is_the_smallest_log_density_less_that_at_the_limit(rng, grid, options):
     train, new = (frozen(rng.standard_normal((n, 3, *grid))) for n in (30, 9))
     model = MultiVariateGaussian(**options).fit(train)

@@ -119,10 +119,9 @@ def parameters(
     Notes
     -----
     Few samples for the features, up to about C / 2, have covariances :math:`\hat\Sigma = s K^T K + \delta I`
-    of N - 1 rows K: ``rows`` K, ``(*grid, N-1, C)``, ``scale`` s and ``ridge`` :math:`\delta`, ``(*grid)``,
-    and ``small`` T, ``(*grid, N-1, N-1)``, with :math:`T^T T = (s K K^T + \delta I)^+`, or zero in directions
-    that repeated images leave open. More of them, or no regularisation, have a ``root`` W, ``(*grid, m, C)``,
-    with :math:`W^T W = \hat\Sigma^+`.
+    of N - 1 rows K: ``rows`` K, ``(*grid, N-1, C)``, ``scale`` s and ``floor`` :math:`\delta`, ``(*grid)``,
+    and ``small`` T, ``(*grid, N-1, N-1)``, with :math:`T^T T = (s K K^T + \delta I)^+`. More of them, or no
+    regularisation, have a ``root`` W, ``(*grid, m, C)``, with :math:`W^T W = \hat\Sigma^+`.
 
     Examples
     --------

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colors, ticker
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
 
 from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._gaussian import MultiVariateGaussian
-from mvgauss._html import is_constant
+from mvgauss._model.card import is_constant
 from mvgauss.plot._figure import fitted_state, new_figure
 
 #: The title of each map.
@@ -22,13 +21,10 @@ _TITLES = {
     "condition": "condition number",
     "effective_samples": "effective samples",
     "shrinkage": "shrinkage intensity",
-    "kurtosis": "kurtosis / that of a Gaussian",
 }
 
 
-def diagnostics(
-    model: MultiVariateGaussian, embedding: ArrayLike | None = None, *, axes: Any = None
-) -> Array:
+def diagnostics(model: MultiVariateGaussian, *, axes: Any = None) -> Array:
     r"""Draw the diagnostics of a model over its grid of patches.
 
     A quantity that is the same at all patches is written as a number. Otherwise a grid of two axes is
@@ -39,15 +35,13 @@ def diagnostics(
     ----------
     model : MultiVariateGaussian
         A fitted model.
-    embedding : array_like, shape (N, C, *grid), optional
-        The embeddings that were fitted; adds a map of the kurtosis, in units of that of a Gaussian.
     axes : sequence of Axes, optional
-        Where to draw: four, or five with `embedding`; by default a new figure of `matplotlib.pyplot`.
+        Where to draw, four of them; by default a new figure of `matplotlib.pyplot`.
 
     Returns
     -------
-    ndarray of Axes, shape (4,) or (5,)
-        The axes: rank, condition number, effective samples, shrinkage intensity, and kurtosis.
+    ndarray of Axes, shape (4,)
+        The axes: rank, condition number, effective samples and shrinkage intensity.
 
     Raises
     ------
@@ -75,10 +69,7 @@ def diagnostics(
     shrinkage intensity: 0
     """
     fitted_state(model)
-    maps = model.diagnostics(embedding)
-    if embedding is not None:
-        expected = maps.pop("kurtosis_expected")
-        maps["kurtosis"] /= np.where(expected > 0, expected, np.nan)
+    maps = model.diagnostics()
     constant = [is_constant(values) for values in maps.values()]
     if axes is None:
         axes = _new_axes(maps["rank"].shape, constant)

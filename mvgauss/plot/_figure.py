@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike
 
 from mvgauss import _arguments
 from mvgauss._arguments import Array
-from mvgauss._fitted import Fitted
 from mvgauss._gaussian import MultiVariateGaussian
+from mvgauss._model.state import State
 
 
 class NotebookFigure(Figure):
@@ -50,11 +50,11 @@ def axes_or_current(ax: Any) -> Axes:
     return ax
 
 
-def fitted_state(model: object) -> Fitted:
+def fitted_state(model: object) -> State:
     """Return what a model fitted; refuse another thing."""
     if not isinstance(model, MultiVariateGaussian):
         _arguments.raise_error("model", "a MultiVariateGaussian", type(model).__name__, TypeError)
-    return model._model()
+    return model._scorable()
 
 
 def checked(

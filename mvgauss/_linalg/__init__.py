@@ -1,0 +1,1 @@
+"""Stacks of matrices in memory, in double precision; no files, threads or pictures."""

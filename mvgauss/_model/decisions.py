@@ -1,0 +1,254 @@
+"""State and good images -> laws of distances, limits, and decisions by them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from mvgauss import _arguments
+from mvgauss._arguments import Array, DefaultThresholdWarning
+from mvgauss._linalg.precision import Precision
+from mvgauss._linalg.whitening import EPS
+from mvgauss._model import scoring
+from mvgauss._model.embedding import Embedding
+from mvgauss._model.fitting import Walk
+from mvgauss._model.leave_one_out import leave_one_out
+from mvgauss._model.state import Calibration, Limit, State
+from mvgauss._stats import distributions
+from mvgauss._stats.conformal import conformal_p_value
+
+Law = Literal["hotelling", "hotelling-bound", "leave-one-out", "chi2"]
+
+#: The rate of good images beyond a default limit, if embeddings are Gaussian.
+_DEFAULT_RATE = 0.05
+
+#: A sum tells images apart where its rounding is smaller than this part of its standard deviation.
+_TELLING = 1 / 256
+
+
+class Hotelling(NamedTuple):
+    r"""The law of :math:`T^2 = f d^2`: exact, or with f such that :math:`f d^2 \le T^2`.
+
+    A regularised covariance is :math:`\hat\Sigma \succeq (1 - \rho) S`, so that
+    :math:`(1 - \rho)\, d^2 \le (x - \bar x)^T S^{-1} (x - \bar x)`: the probability of a larger
+    :math:`T^2` than :math:`(1 - \rho)\, d^2` is at least that of a larger :math:`d^2`.
+    """
+
+    n: float  #: of samples; infinite for a known Gaussian
+    factor: Array  #: f, (P,)
+
+    @classmethod
+    def of(cls, state: State) -> Hotelling:
+        """Return the law of a state with more samples than features, or of parameters alone."""
+        if not state.n_samples:
+            return cls(math.inf, np.ones(state.n_patches))
+        n = state.sum_weights  # a weight counts how often a sample is there
+        assert state.intensity is not None
+        # from the divisor of the model to n - 1
+        return cls(n, (1 - state.intensity) * (n - 1) / (n - state.regularisation.ddof))
+
+
+def law_of(state: State) -> Law | None:
+    """Return the law that p-values follow, None if there is none."""
+    if state.calibration is not None:
+        return "leave-one-out"
+    if not state.n_samples:
+        return "chi2"
+    if state.weighted or state.n_samples <= state.n_features:
+        return None
+    return "hotelling-bound" if state.regularisation.regularises else "hotelling"
+
+
+def required_law(state: State) -> Law:
+    """Return the law, which there has to be."""
+    law = law_of(state)
+    if law is None:
+        weights = " of unequal weights" if state.weighted else ""
+        raise ValueError(
+            "p_value: expected a model whose distances have a known law, got one of "
+            f"{state.n_samples} samples of {state.n_features} features{weights}; rank them among the "
+            "leave-one-out distances of the fitted images: model.calibrate(train)"
+        )
+    return law
+
+
+def p_value(state: State, x: Embedding, walk: Walk) -> Array:
+    """Return the probabilities of larger distances, ``(M, *grid)``."""
+    if required_law(state) == "leave-one-out":
+        assert state.calibration is not None
+        good = state.calibration.distances
+
+        def kernel(b: slice, precision: Precision, z: Array) -> Array:
+            d = np.sqrt(precision.squared_norms(z)).astype(state.dtype, copy=False)
+            return distributions.rank_among(d, good[b])
+
+    else:
+        law = Hotelling.of(state)
+
+        def kernel(b: slice, precision: Precision, z: Array) -> Array:
+            squared = law.factor[b, None] * precision.squared_norms(z)
+            return distributions.sf(squared, law.n, precision.rank[:, None])
+
+    return scoring.score(kernel, state, x, walk)
+
+
+def image_p_value(state: State, x: Embedding, walk: Walk) -> Array:
+    """Return the ranks of the largest distances among those of calibration, ``(M,)``."""
+    good = None if state.calibration is None else state.calibration.largest
+    if good is None:
+        raise ValueError(
+            "image_p_value: expected a model with leave-one-out distances of whole images, got one "
+            "without; call calibrate(embedding) with the fitted images"
+        )
+    return conformal_p_value(largest(scoring.mahalanobis(state, x, walk)), good)
+
+
+def limit_of(state: State) -> float:
+    """Return the limit that was set, or else the default one."""
+    return default_limit(state) if state.limit is None else state.limit.value
+
+
+def default_limit(state: State) -> float:
+    """Return the distance that some patch of a good image exceeds with at most 5 %, if there is a law."""
+    if state.calibration is not None:
+        good = state.calibration.largest
+        if good is not None and _DEFAULT_RATE * (len(good) + 1) >= 1:
+            return distributions.conformal_limit(good, _DEFAULT_RATE)
+    elif not state.n_samples or state.sum_weights > state.n_features:
+        law = Hotelling.of(state)
+        if (law.factor > 0).all():  # an intensity of 1 leaves nothing of S
+            rate = _DEFAULT_RATE / state.n_patches  # Bonferroni
+            squared = distributions.isf(rate, law.n, state.required_precision().rank) / law.factor
+            return math.sqrt(squared.max())
+    raise ValueError(
+        "threshold_: expected a model with a limit, got none, and no law gives one for "
+        f"{state.n_samples} samples of {state.n_features} features regularised so; set one with the fitted "
+        "images, model.threshold(train, 0.05, source='training'), or with other good ones, "
+        "model.threshold(good, 0.05)"
+    )
+
+
+def decision_function(state: State, x: Embedding, walk: Walk) -> Array:
+    """Return (limit^2 - d^2) / 2 of the largest distance of each image, ``(M,)``."""
+    limit = limit_of(state)
+    _warn_of_limit(state)
+    d = largest(scoring.mahalanobis(state, x, walk)).astype(np.float64)
+    with np.errstate(over="ignore"):  # of a limit that nothing reaches
+        return np.asarray((limit - d) * (limit + d) / 2)
+
+
+def offset(state: State) -> Array:
+    """Return the log density at the limit, of the shape of the grid."""
+    precision = state.required_precision()
+    squared = np.square(limit_of(state))
+    return distributions.log_density(squared, precision.rank, precision.log_pdet).reshape(state.shape)
+
+
+def calibrated(state: State, x: Embedding, weights: Array | None, walk: Walk) -> State:
+    """Return the same state with the leave-one-out distances of the fitted images."""
+    _raise_if_a_direction_is_lost(state, weights)
+    d = leave_one_out(state, x, weights, walk)
+    distances = np.sort(np.ascontiguousarray(d.reshape(len(d), -1).T), axis=1)
+    return replace(state, calibration=Calibration(distances, np.sort(largest(d))))
+
+
+def with_limit_of_training(
+    state: State, x: Embedding, weights: Array | None, rate: float, walk: Walk
+) -> State:
+    """Return the same state with a limit from the leave-one-out distances of the fitted images."""
+    _raise_if_a_direction_is_lost(state, weights)
+    stored = None if state.calibration is None else state.calibration.largest
+    if stored is not None and not state.weighted:
+        sums = sum((_sums(x, stack) for _, stack in x.parts()), np.zeros(()))
+        if x.n_samples != state.n_samples or not _is_mean_of(state, x, sums):
+            wanted = f"the {state.n_samples} samples that were fitted"
+            _arguments.raise_error("embedding", wanted, f"{x.n_samples}, not those")
+        good = stored
+    else:
+        good = largest(leave_one_out(state, x, weights, walk))
+    return with_limit(state, distributions.conformal_limit(good, rate))
+
+
+def with_limit_of_held_out(state: State, x: Embedding, rate: float, walk: Walk) -> State:
+    """Return the same state with a limit from the distances of good images that were not fitted."""
+    as_many = x.n_samples == state.n_samples and not state.weighted and state.moments is not None
+
+    def kernel(_: slice, precision: Precision, z: Array) -> Array:
+        return np.sqrt(precision.squared_norms(z))
+
+    scores, sums = [], np.zeros(())
+    for part, stack in x.parts():  # which are read once
+        scores.append(scoring.score_stack(kernel, state, stack, x, part, walk))
+        if as_many:
+            sums = sums + _sums(x, stack)
+    if as_many and _is_mean_of(state, x, sums):
+        _arguments.raise_error(
+            "embedding",
+            "good images that were not fitted",
+            "fitted ones",
+            hint="use source='training' for these",
+        )
+    good = np.concatenate(scores, axis=1).max(axis=0)
+    return with_limit(state, distributions.conformal_limit(good, rate))
+
+
+def with_limit(state: State, value: float) -> State:
+    """Return the same state with a limit."""
+    return replace(state, limit=Limit(value, state.n_samples))
+
+
+def largest(distances: Array) -> Array:
+    """Return the largest distance of each image."""
+    return np.asarray(distances.reshape(len(distances), -1).max(axis=1))
+
+
+def _warn_of_limit(state: State) -> None:
+    """Warn of a limit that nobody set, or that was set for fewer samples."""
+    setting = "set one with threshold(good_images, false_positive_rate)"
+    if state.limit is None:
+        _arguments.warn(
+            "no limit was set, so the default is used, which at most 5 % of good images exceed if embeddings "
+            f"are Gaussian, and those of networks are not; {setting}",
+            DefaultThresholdWarning,
+        )
+    elif state.limit.n_samples != state.n_samples:
+        _arguments.warn(
+            f"the limit was set when {state.limit.n_samples} samples were fitted, and now there are "
+            f"{state.n_samples}; {setting}",
+            DefaultThresholdWarning,
+        )
+
+
+def _raise_if_a_direction_is_lost(state: State, weights: Array | None) -> None:
+    """Refuse leave-one-out limits of pseudo-inverses that lose a direction with an image."""
+    n = state.n_samples if weights is None else np.count_nonzero(weights)
+    if state.n_samples and not state.regularisation.regularises and n <= state.n_features + 1:
+        _arguments.raise_error(
+            "embedding",
+            f"more than C + 1 = {state.n_features + 1} samples for leave-one-out limits without a ridge",
+            f"{n}",
+            hint="without one of them a pseudo-inverse loses a direction; set reg_covar or shrinkage, or use "
+            "good images that were not fitted",
+        )
+
+
+def _sums(x: Embedding, stack: Array) -> Array:
+    """Return the sums of samples ``(*grid, M, C)``, ``(P, C)``."""
+    sums = stack.sum(axis=-2, dtype=np.float64)
+    return np.asarray(sums.reshape(x.n_patches, x.n_features))
+
+
+def _is_mean_of(state: State, x: Embedding, sums: Array) -> bool:
+    """Return whether as many images have the mean of the fitted ones, wherever that tells them apart."""
+    n = state.n_samples
+    spread = np.sqrt(state.variance())
+    size = spread + np.abs(state.mean)
+    given, fitted = _arguments.epsilon(x.dtype), state.resolution
+    resolution = 0 if given == fitted else max(given, fitted)  # of a copy in half or single precision
+    rounding = (64 * n * EPS + 2 * resolution / math.sqrt(n)) * size
+    telling = rounding < _TELLING * spread / math.sqrt(n)
+    same = np.abs(sums / n - state.mean) <= rounding
+    return bool(telling.any() and same[telling].all())

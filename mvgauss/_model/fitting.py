@@ -1,0 +1,238 @@
+"""Embedding -> State: moments of the grid, merged with those before, then their precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mvgauss import _arguments
+from mvgauss._arguments import Array
+from mvgauss._linalg.precision import Dense, Precision
+from mvgauss._linalg.whitening import EPS, root_of_inverse
+from mvgauss._model.embedding import Embedding, OutOfRangeError, TooSmallError
+from mvgauss._model.state import State
+from mvgauss._runtime import blocks
+from mvgauss._stats.distance import raise_if_negative, symmetric
+from mvgauss._stats.moments import Moments, fits_in_rows, sharing_cache_lines
+from mvgauss._stats.shrinkage import Regularisation, estimate
+
+#: Below, the squares of deviations lose digits to the end of the range.
+_SMALLEST_TRACE = 1e-290
+
+#: The largest weight that is taken: far below where its square leaves the range.
+_LARGEST_WEIGHT = 1e100
+
+
+class Walk(NamedTuple):
+    """How blocks of patches are walked: the threads, and the text of a progress bar."""
+
+    n_jobs: int | None = None
+    progress: str | None = None
+
+
+def checked_weights(sample_weight: ArrayLike, n: int, *, all_zero: bool) -> Array:
+    """Return sample weights ``(N,)``; those of a part of a stream may be `all_zero`."""
+    weights = _arguments.weights("sample_weight", sample_weight, (), n, all_zero=all_zero)
+    if weights.max() > _LARGEST_WEIGHT:
+        expected = "numbers of samples whose squares add up"
+        _arguments.raise_error("sample_weight", expected, f"{weights.max():.3g}")
+    return weights
+
+
+def fit(
+    x: Embedding,
+    weights: Array | None,
+    regularisation: Regularisation,
+    dtype: np.dtype[Any],
+    before: State | None = None,
+    *,
+    with_precision: bool,
+    walk: Walk,
+) -> State:
+    """Fit an embedding, part by part, to the samples fitted before."""
+    state = before
+    for part, stack in x.parts(merged=True):
+        whole = stack.shape[-2] == x.n_samples
+        try:
+            state = fit_stack(
+                stack,
+                None if weights is None else weights[part],
+                regularisation,
+                dtype,
+                state,
+                with_precision=with_precision and whole,
+                walk=walk,
+            )
+        except OutOfRangeError as error:
+            x.raise_not_finite(part, stack, small=isinstance(error, TooSmallError))
+    assert state is not None
+    return state
+
+
+def fit_stack(
+    x: Array,
+    weights: Array | None,
+    regularisation: Regularisation,
+    dtype: np.dtype[Any],
+    before: State | None,
+    *,
+    with_precision: bool,
+    walk: Walk,
+) -> State:
+    """Fit samples ``(*grid, N, C)``; if asked for, a block is factored while its moments are in the cache."""
+    *grid, n, c = x.shape
+    if weights is not None and (weights == 1).all():
+        weights = None
+    w = np.ones(n) if weights is None else weights
+    coarse = x.dtype.kind == "f" and x.dtype.itemsize < 8
+    resolution = float(np.finfo(x.dtype).eps) if coarse else EPS
+    state = State(
+        tuple(grid),
+        dtype,
+        np.empty((0, c)),
+        regularisation,
+        resolution=resolution if before is None else max(resolution, before.resolution),
+        n_samples=n + (before.n_samples if before else 0),
+        sum_weights=float(w.sum()) + (before.sum_weights if before else 0),
+        sum_squared_weights=float((w * w).sum()) + (before.sum_squared_weights if before else 0),
+        limit=None if before is None else before.limit,
+        feature_names=None if before is None else before.feature_names,
+    )
+    if with_precision:
+        state.raise_if_too_few("embedding")
+    samples = blocks.flat(x, 2, tuple(grid))
+    earlier = None if before is None else before.required_moments()
+
+    def kernel(b: slice) -> tuple[Moments, tuple[Precision, Array] | None]:
+        block = samples[b]
+        shared = None if weights is None else np.broadcast_to(weights, block.shape[:2])
+        # weights count samples, as fweights do: w a = w
+        moments = Moments.of_block(block, shared, shared, in_rows=True, fourth=regularisation.needs_fourth)
+        _raise_if_out_of_range(moments, block if weights is None else block[:, weights > 0])
+        if earlier is not None:
+            moments = earlier[b].merge(moments)
+            _raise_if_not_finite(moments)
+        moments = moments.rounded(dtype)
+        return moments.packed(), precision_of(moments, state) if with_precision else None
+
+    n_patches = len(earlier.mean) if earlier is not None else math.prod(grid)
+    item_bytes, least = max(n, c) * c * 8, sharing_cache_lines(c, c)
+    if fits_in_rows(n, c):  # so little work for each number that is read that cache lines matter more
+        item_bytes = n * c * 8
+        least = max(least, min(8, 8 * blocks.BLOCK_BYTES // item_bytes))
+    moments, factored = blocks.walk(kernel, n_patches, item_bytes, least=least, **walk._asdict())
+    precision, intensity = (None, None) if factored is None else factored
+    return replace(state, mean=moments.mean, moments=moments, precision=precision, intensity=intensity)
+
+
+def merge(one: State, other: State, walk: Walk) -> State:
+    """Return the state of both samples."""
+    mine, theirs = one.required_moments(), other.required_moments()
+
+    def kernel(b: slice) -> Moments:
+        moments = mine[b].merge(theirs[b]).rounded(one.dtype)
+        _raise_if_not_finite(moments)
+        return moments.packed()
+
+    moments = blocks.walk(kernel, one.n_patches, one.n_features**2 * 8, **walk._asdict())
+    return replace(
+        one,
+        mean=moments.mean,
+        resolution=max(one.resolution, other.resolution),
+        n_samples=one.n_samples + other.n_samples,
+        sum_weights=one.sum_weights + other.sum_weights,
+        sum_squared_weights=one.sum_squared_weights + other.sum_squared_weights,
+        moments=moments,
+        precision=None,
+        intensity=None,
+        calibration=None,
+    )
+
+
+def adopted(other: State, regularisation: Regularisation, dtype: np.dtype[Any]) -> State:
+    """Return the moments of another model as a state of this dtype and regularisation."""
+    state = other.with_regularisation(regularisation)
+    moments = state.required_moments().rounded(dtype)
+    return replace(
+        state, dtype=dtype, moments=moments, precision=None, intensity=None, calibration=None, limit=None
+    )
+
+
+def with_precision(state: State, walk: Walk) -> State:
+    """Return the same state with its precision."""
+    moments = state.required_moments()
+    state.raise_if_too_few("the fitted embedding")
+
+    def kernel(b: slice) -> tuple[Precision, Array]:
+        return precision_of(moments[b], state)
+
+    item_bytes = state.n_features**2 * 8
+    precision, intensity = blocks.walk(kernel, state.n_patches, item_bytes, **walk._asdict())
+    return replace(state, precision=moments.sharing_rows(precision), intensity=intensity)
+
+
+def precision_of(moments: Moments, state: State) -> tuple[Precision, Array]:
+    """Factor the regularised covariances of a block; return the intensities of shrinkage too."""
+    noise = _noise(moments, state)
+    scale, floor, intensity = estimate(moments, state.regularisation, noise)
+    size = np.sqrt(scale * moments.trace() + (0 if floor is None else floor))
+    _arguments.representable(size, state.dtype)
+    return moments.precision(scale, floor, noise, state.dtype), intensity
+
+
+def covariance_of(moments: Moments, state: State) -> Array:
+    """Return the regularised covariances of a block, ``(B, C, C)``."""
+    scale, floor, _ = estimate(moments, state.regularisation, _noise(moments, state))
+    return moments.covariance(scale, np.zeros(len(scale)) if floor is None else floor)
+
+
+def _noise(moments: Moments, state: State) -> Array | None:
+    """Return the variance that rounding may have put into each feature; None where a ridge alone decides."""
+    regularisation = state.regularisation
+    decides = regularisation.reg_covar and not regularisation.shrinkage
+    return None if decides else moments.noise(state.resolution)
+
+
+def identity(c: int, p: int, dtype: np.dtype[Any]) -> State:
+    """Return P Gaussians of C features, of mean zero and identity covariance."""
+    eye = np.broadcast_to(np.eye(c, dtype=dtype), (p, c, c))
+    precision = Dense(np.full(p, c, np.int64), np.zeros(p), eye)
+    return State(None, dtype, np.zeros((p, c)), precision=precision, intensity=np.zeros(p))
+
+
+def from_inverse(mean: Array, inverse: Array, rank: Array | None, dtype: np.dtype[Any]) -> State:
+    """Return Gaussians of given means ``(P, C)`` and inverse covariances ``(P, C, C)``."""
+    p, c = mean.shape
+    eps = _arguments.epsilon(inverse.dtype)
+
+    def kernel(b: slice) -> Precision:
+        matrices = symmetric("inv_covariance", inverse[b], eps)
+        w = root_of_inverse(matrices, None if rank is None else rank[b])
+        raise_if_negative("inv_covariance", w.lowest, eps)
+        return Dense.of(w, dtype)
+
+    precision = blocks.walk(kernel, p, 4 * c * c * 8, stack=(p,))
+    double = np.array(mean, np.float64, order="C")
+    return State(None, dtype, double, precision=precision, intensity=np.zeros(p))
+
+
+def _raise_if_not_finite(moments: Moments) -> None:
+    """Refuse moments of samples that are not finite, or too large to square."""
+    finite = np.isfinite(moments.trace()) & np.isfinite(moments.mean).all(axis=1)
+    if moments.fourth is not None:
+        finite &= np.isfinite(moments.fourth)
+    if not finite.all():
+        raise OutOfRangeError
+
+
+def _raise_if_out_of_range(moments: Moments, x: Array) -> None:
+    """Refuse the same, and samples that differ by so little that the squares leave the range."""
+    _raise_if_not_finite(moments)
+    smallest = _SMALLEST_TRACE if moments.fourth is None else _SMALLEST_TRACE**0.5
+    small = np.flatnonzero(moments.trace() < smallest)
+    if (x[small] != x[small][:, :1]).any():
+        raise TooSmallError

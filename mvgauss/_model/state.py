@@ -1,0 +1,326 @@
+"""What is fitted: one immutable value, and its form in files as plain values and arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from mvgauss import _arguments
+from mvgauss._arguments import Array
+from mvgauss._linalg.precision import Dense, LowRank, Precision
+from mvgauss._runtime import blocks
+from mvgauss._stats.moments import Moments, fits_in_rows
+from mvgauss._stats.shrinkage import Regularisation
+
+_DOUBLE = np.dtype(np.float64)
+
+#: Arrays of which no number is negative.
+_NOT_NEGATIVE = {"rank", "shrinkage", "fourth", "scale", "floor", "loo_distances", "loo_largest"}
+
+
+class Calibration(NamedTuple):
+    """Leave-one-out distances of the fitted images."""
+
+    distances: Array  #: (P, n), sorted at each patch
+    largest: Array | None  #: (n,), sorted, the largest of each image; None of a part of the grid
+
+
+class Limit(NamedTuple):
+    """A limit of the largest distance of an image, and how many samples were fitted when it was set."""
+
+    value: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class State:
+    """P Gaussians of C features each. Training makes a new one; nothing is written into it."""
+
+    grid: tuple[int, ...] | None  #: the shape of the grid; None for any of P patches
+    dtype: np.dtype[Any]  #: of results, of rows and of a dense factor
+    mean: Array  #: (P, C), double
+    regularisation: Regularisation = field(default_factory=Regularisation)
+    resolution: float = float(np.finfo(np.float64).eps)  #: the machine epsilon of the samples, or of double
+    n_samples: int = 0
+    sum_weights: float = 0.0
+    sum_squared_weights: float = 0.0
+    moments: Moments | None = None  #: None for parameters alone
+    precision: Precision | None = None  #: None until it is needed, as in a stream
+    intensity: Array | None = None  #: (P,), the intensities of shrinkage in the precision
+    calibration: Calibration | None = None
+    limit: Limit | None = None
+    feature_names: Array | None = None  #: (C,), of the columns of data frames
+
+    def __post_init__(self) -> None:
+        for array in self.arrays().values():
+            array.setflags(write=False)
+
+    @property
+    def n_patches(self) -> int:
+        """P."""
+        return len(self.mean)
+
+    @property
+    def n_features(self) -> int:
+        """C."""
+        return int(self.mean.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the grid, or (P,) where that is unknown."""
+        return (self.n_patches,) if self.grid is None else self.grid
+
+    @property
+    def weighted(self) -> bool:
+        """Whether a sample has another weight than 1."""
+        n = self.n_samples
+        return self.sum_squared_weights - 2 * self.sum_weights + n > 1e-9 * n
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays that belong to patches, by name; moments and precision may share rows."""
+        arrays: dict[str, Array] = {"mean": self.mean}
+        if self.precision is not None:
+            arrays |= self.precision.arrays()
+        if self.intensity is not None:
+            arrays["shrinkage"] = self.intensity
+        if self.moments is not None:
+            arrays |= self.moments.stored_arrays()
+        if self.calibration is not None:
+            arrays["loo_distances"] = self.calibration.distances
+        return arrays
+
+    def with_arrays(self, arrays: Mapping[str, Array], grid: tuple[int, ...] | None) -> Self:
+        """Return the same model of other patches, of which these are the arrays."""
+        moments = None
+        if self.moments is not None:
+            moments = Moments.of_arrays(self.n_samples, self.sum_weights, arrays["mean"], arrays)
+        calibration = None
+        if self.calibration is not None:
+            calibration = Calibration(arrays["loo_distances"], None)
+        return replace(
+            self,
+            grid=grid,
+            mean=arrays["mean"],
+            moments=moments,
+            precision=precision_of_arrays(arrays),
+            intensity=arrays.get("shrinkage"),
+            calibration=calibration,
+        )
+
+    def select(self, index: Any) -> Self:
+        """Return the same model of some of the patches, by an index of the grid."""
+        flat = np.arange(self.n_patches).reshape(self.shape)[index]
+        patches = flat.ravel()
+        if patches.size and np.array_equal(patches, np.arange(patches[0], patches[0] + patches.size)):
+            patches = slice(patches[0], patches[0] + patches.size)  # of which there are views
+        return self.with_arrays({name: a[patches] for name, a in self.arrays().items()}, np.shape(flat))
+
+    def variance(self) -> Array:
+        """Return the variance of each feature, of divisor W: ``(P, C)``."""
+        moments = self.required_moments()
+        total = self.sum_weights or 1.0
+        return np.asarray(
+            blocks.walk(lambda b: moments[b].diagonal() / total, self.n_patches, self.n_features**2 * 8)
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        largest = None if self.calibration is None else self.calibration.largest
+        return sum(a.nbytes for a in self.arrays().values()) + (0 if largest is None else largest.nbytes)
+
+    def required_moments(self) -> Moments:
+        """Return the moments, which have to be there."""
+        if self.moments is None:
+            raise ValueError(
+                "this model cannot be fitted further: expected its moments, got none; it was made from "
+                "parameters, or saved with resumable=False"
+            )
+        return self.moments
+
+    def required_precision(self) -> Precision:
+        """Return the precision, which has been made."""
+        assert self.precision is not None
+        return self.precision
+
+    def raise_if_too_few(self, name: str) -> None:
+        """Refuse to make a covariance of too few samples, those of the embedding of this name."""
+        w, ddof = self.sum_weights, self.regularisation.ddof
+        if w and w > ddof:
+            return
+        got = f"{self.n_samples} sample{'s'[: self.n_samples != 1]}"
+        if self.weighted:
+            _arguments.raise_error(
+                "sample_weight",
+                f"weights that add up to more than ddof = {ddof:g}",
+                f"{w:.3g} of {got}",
+                hint="a weight counts how often a sample is there; multiply them all by "
+                "len(w) / w.sum() to weigh samples against each other",
+            )
+        _arguments.raise_error(name, f"more samples than ddof = {ddof:g} to estimate a covariance", got)
+
+    def with_regularisation(self, regularisation: Regularisation) -> Self:
+        """Return the same moments under another regularisation."""
+        if regularisation == self.regularisation:
+            return self
+        moments = self.moments
+        if regularisation.needs_fourth and (moments is None or moments.fourth is None):
+            _arguments.raise_error(
+                "shrinkage",
+                "one that can be estimated from the moments of this model",
+                f"{regularisation.shrinkage!r}, for which it must be set before the first fit",
+            )
+        if moments is not None and not regularisation.needs_fourth:
+            moments = moments.without_fourth()
+        return replace(
+            self,
+            regularisation=regularisation,
+            moments=moments,
+            precision=None,
+            intensity=None,
+            calibration=None,
+        )
+
+    def without_moments(self) -> Self:
+        """Return the same Gaussians as parameters only."""
+        self.required_precision()
+        return replace(self, moments=None)
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return plain values and arrays that make this state again, see `unpacked`."""
+        names = ("grid", "resolution", "n_samples", "sum_weights", "sum_squared_weights", "limit")
+        values = {name: getattr(self, name) for name in names}
+        values |= {"dtype": self.dtype.name, "resumable": self.moments is not None}
+        values["feature_names"] = None if self.feature_names is None else self.feature_names.tolist()
+        values["regularisation"] = self.regularisation._asdict()
+        arrays = self.arrays()
+        if self.calibration is not None and self.calibration.largest is not None:
+            arrays["loo_largest"] = self.calibration.largest
+        return values, arrays
+
+
+def unpacked(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> State:
+    """Return the state that `State.packed` described; refuse parts that do not fit together."""
+    regularisation = Regularisation.checked(**values["regularisation"])
+    if values["dtype"] not in ("float32", "float64"):
+        _arguments.raise_error("dtype", "float32 or float64", _arguments.briefly(values["dtype"]))
+    dtype, mean = np.dtype(values["dtype"]), arrays["mean"]
+    if mean.ndim != 2 or 0 in mean.shape:
+        _arguments.raise_error("mean", "shape (P, C)", f"{mean.shape}")
+    p, c = mean.shape
+    n, w, v = _counts(values)
+    resumable = _arguments.flag("resumable", values["resumable"])
+    names = {"mean", *({"loo_distances", "loo_largest"} & set(arrays))}
+    if resumable:
+        if not n:
+            _arguments.raise_error("n_samples", "at least one", "0")
+        names.add("rows" if fits_in_rows(n, c) else "triangle")
+        names |= {"third", "fourth"} if regularisation.needs_fourth else set()
+    precision = precision_of_arrays(arrays)
+    if precision is not None:
+        names |= {*precision.arrays(), "shrinkage"}
+    if set(arrays) != names or not (resumable or precision):
+        _arguments.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
+    check_arrays(arrays, p, c, n if resumable else None, dtype)
+    return State(
+        grid=_checked_grid(values["grid"], p),
+        dtype=dtype,
+        mean=mean,
+        regularisation=regularisation,
+        resolution=_arguments.number("resolution", values["resolution"], low=0),
+        n_samples=n,
+        sum_weights=w,
+        sum_squared_weights=v,
+        moments=Moments.of_arrays(n, w, mean, arrays) if resumable else None,
+        precision=precision,
+        intensity=arrays.get("shrinkage"),
+        calibration=_checked_calibration(arrays, n),
+        limit=_checked_limit(values.get("limit")),
+        feature_names=_checked_names(values.get("feature_names"), c),
+    )
+
+
+def check_arrays(arrays: Mapping[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
+    """Refuse arrays of other shapes or kinds than those of n samples, and values that cannot be."""
+    lengths = {name: a.shape[1] for name, a in arrays.items() if a.ndim > 1}
+    rows = lengths.get("rows", 0) if n is None else max(0, n - 1)
+    scalars = ("fourth", "scale", "floor", "log_pdet", "shrinkage")
+    expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = dict.fromkeys(scalars, ((p,), _DOUBLE))
+    expected |= {
+        "mean": ((p, c), _DOUBLE),
+        "rows": ((p, rows, c), dtype),
+        "triangle": ((p, c * (c + 1) // 2), _DOUBLE),
+        "third": ((p, c), _DOUBLE),
+        "root": ((p, min(lengths.get("root", 0), c), c), dtype),
+        "small": ((p, rows, rows), _DOUBLE),
+        "rank": ((p,), np.dtype(np.int64)),
+        "loo_distances": ((p, lengths.get("loo_distances", 0)), dtype),
+        "loo_largest": ((lengths.get("loo_distances", 0),), dtype),
+    }
+    for name in sorted(arrays):
+        a, (shape, kind) = arrays[name], expected[name]
+        if a.shape != shape or a.dtype != kind:
+            _arguments.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
+        _arguments.finite(name, a)
+        most = {"rank": c, "shrinkage": 1}.get(name, math.inf)
+        if a.size and ((name in _NOT_NEGATIVE and a.min() < 0) or a.max() > most):
+            wanted = f"numbers from 0 to {'infinity' if most == math.inf else most}"
+            _arguments.raise_error(name, wanted, f"{a.min()} to {a.max()}")
+
+
+def precision_of_arrays(arrays: Mapping[str, Array]) -> Precision | None:
+    """Return the precision of which these are the arrays, if they have one."""
+    for kind in (Dense, LowRank):
+        names = list(kind.__dataclass_fields__)
+        if set(names) <= set(arrays):
+            return kind(**{name: arrays[name] for name in names})
+    return None
+
+
+def _counts(values: Mapping[str, Any]) -> tuple[int, float, float]:
+    """Return the number of samples, and the sums of their weights and of the squares of these."""
+    n = _arguments.integer("n_samples", values["n_samples"], low=0)
+    w = _arguments.number("sum_weights", values["sum_weights"], low=0)
+    v = _arguments.number("sum_squared_weights", values["sum_squared_weights"], low=0)
+    if v > w * w * (1 + 1e-9) or w * w > n * v * (1 + 1e-9):  # Cauchy & Schwarz
+        _arguments.raise_error("sum_weights", f"sums of {n} weights and of their squares", f"{w:g} and {v:g}")
+    return n, w, v
+
+
+def _checked_grid(grid: Any, p: int) -> tuple[int, ...] | None:
+    if grid is None:
+        return None
+    sides = tuple(_arguments.integer("grid", side, low=1) for side in grid)
+    if len(sides) > 62 or math.prod(sides) != p:  # with samples and features, NumPy's 64 axes
+        _arguments.raise_error("grid", f"{p} patches on at most 62 axes", _arguments.briefly(sides))
+    return sides
+
+
+def _checked_calibration(arrays: Mapping[str, Array], n: int) -> Calibration | None:
+    distances, largest = arrays.get("loo_distances"), arrays.get("loo_largest")
+    if distances is None:
+        return None
+    ordered = [a for a in (distances, largest) if a is not None]
+    if distances.shape[1] != n or any((a[..., 1:] < a[..., :-1]).any() for a in ordered):
+        got = f"shape {distances.shape}, or out of order"
+        _arguments.raise_error("loo_distances", f"{n} of each patch in order", got)
+    return Calibration(distances, largest)
+
+
+def _checked_limit(limit: Any) -> Limit | None:
+    if limit is None:
+        return None
+    value, n_samples = limit
+    return Limit(_arguments.number("limit", value, low=0), _arguments.integer("limit", n_samples, low=0))
+
+
+def _checked_names(names: Any, n_features: int) -> Array | None:
+    if names is None:
+        return None
+    if not isinstance(names, list) or len(names) != n_features or not all(isinstance(s, str) for s in names):
+        _arguments.raise_error("feature_names", f"{n_features} strings", _arguments.briefly(names))
+    return np.asarray(names, dtype=object)

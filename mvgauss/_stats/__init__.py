@@ -1,0 +1,1 @@
+"""The functions: samples -> moments -> covariances, inverses, distances and their distributions."""

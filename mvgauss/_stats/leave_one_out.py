@@ -1,0 +1,70 @@
+r"""The distance of each sample of a block from the Gaussian of the others.
+
+With the weight w of a sample, its deviation v from the mean of all and :math:`\beta = 1 - w/W`, the sample
+is :math:`v / \beta` away from the mean of the others, whose scatter is :math:`M - v v^T w / \beta` and whose
+covariance is :math:`g\, (M - v v^T w / \beta) + \delta I`, with the scale g that goes with their divisor. By
+Sherman & Morrison (1950), with :math:`q = v^T (g M + \delta I)^{-1} v`,
+
+.. math:: d^2 = \frac{1}{\beta^2} \frac{q}{1 - g q w / \beta} .
+
+The intensity and the target of shrinkage, and so the floor :math:`\delta`, are those of all samples.
+"""
+
+import math
+
+import numpy as np
+
+from mvgauss._arguments import Array
+from mvgauss._linalg.whitening import EPS
+from mvgauss._stats.moments import Moments
+from mvgauss._stats.shrinkage import Regularisation, estimate
+
+#: What is left of a difference that has lost half of the digits.
+_HALF_OF_THE_DIGITS = math.sqrt(EPS)
+
+
+class LeaveOneOut:
+    """Leave-one-out distances of a block of patches, of samples with weights ``(N,)``."""
+
+    def __init__(
+        self, moments: Moments, weights: Array, regularisation: Regularisation, resolution: float
+    ) -> None:
+        self.weights, self.ddof, self.resolution = weights, regularisation.ddof, resolution
+        noise = moments.noise(resolution)
+        scale, self.floor, _ = estimate(moments, regularisation, noise)
+        self.unshrunk = scale * moments.divisor(regularisation.ddof)  # 1 - rho
+        self.precision_without = {
+            weight: moments.precision(self._scale_without(weight), self.floor, noise, np.dtype(np.float64))
+            for weight in np.unique(weights)
+        }
+
+    def closed_form(self, v: Array, samples: slice) -> tuple[Array, Array]:
+        """Return squared distances of deviations ``(B, n, C)`` of these samples, and where digits are lost.
+
+        Where the difference 1 - g q w / beta has less than half of its digits, a sample that alone spans a
+        direction, the closed form is not to be used.
+        """
+        weights = self.weights[samples]
+        squared, difference = np.empty(v.shape[:2]), np.empty(v.shape[:2])
+        for weight in np.unique(weights):
+            i = np.flatnonzero(weights == weight)
+            beta, g = 1 - weight / self.weights.sum(), self._scale_without(weight)
+            q = self.precision_without[weight].squared_norms(v[:, i])
+            difference[:, i] = 1 - g[:, None] * q * weight / beta
+            squared[:, i] = q / (beta**2 * difference[:, i])
+        return squared, ~(difference > _HALF_OF_THE_DIGITS)
+
+    def refitted(self, samples: Array, i: int, patches: Array) -> Array:
+        """Return squared distances ``(k,)`` of sample i from others ``(k, N, C)`` that are fitted anew."""
+        weights = np.delete(self.weights, i)
+        weight = np.broadcast_to(weights, (len(samples), len(weights)))
+        others = Moments.of_block(np.delete(samples, i, axis=1), weight, weight, in_rows=True)
+        g = self._scale_without(self.weights[i])[patches]
+        floor = None if self.floor is None else self.floor[patches]
+        precision = others.precision(g, floor, others.noise(self.resolution), np.dtype(np.float64))
+        z = samples[:, i : i + 1].astype(np.float64) - others.mean[:, None]
+        return np.asarray(precision.squared_norms(z)[:, 0])
+
+    def _scale_without(self, weight: float) -> Array:
+        """Return g, ``(B,)``, of the samples without one of this weight."""
+        return np.asarray(self.unshrunk / (self.weights.sum() - weight - self.ddof))
