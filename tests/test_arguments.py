@@ -20,8 +20,19 @@ def put(x, index, value):
     return frozen(x)
 
 
-def fitted(**options):
-    return MultiVariateGaussian(**options).fit(E)
+def fit(x=E, sample_weight=None, **options):
+    return MultiVariateGaussian(**options).fit(x, sample_weight=sample_weight)
+
+
+def twice(x, **options):
+    return MultiVariateGaussian().partial_fit(x, **options).partial_fit(x, **options)
+
+
+def score(x, **options):
+    return fit().mahalanobis(x, **options)
+
+
+given = MultiVariateGaussian.from_parameters
 
 
 class Ragged:
@@ -57,7 +68,7 @@ TAKE_NUMBERS = {
     "embedding": [
         lambda v: MultiVariateGaussian().fit(v),
         lambda v: MultiVariateGaussian().forward(v),
-        lambda v: fitted().mahalanobis(v),
+        lambda v: fit().mahalanobis(v),
     ],
     "sample_weight": [lambda v: MultiVariateGaussian().fit(E, sample_weight=[v] if v is None else v)],
     "distances": [lambda v: anomaly_map(v, 4)],
@@ -85,387 +96,170 @@ def test_complex_numbers_are_taken_by_cov_only(name, i):
         TAKE_NUMBERS[name][i](EYE + 1j)
 
 
-def test_a_masked_array_without_masked_entries_is_an_array():
-    np.testing.assert_array_equal(cov(np.ma.masked_less(X, -1)), cov(X))
-
-
-# a call, and what its message must say
+#: What a message says, and the call that it is the answer to.
 REFUSED = {
     # weights
-    "negative aweights": (
-        lambda: cov(X, aweights=[1, -2.5, 1, 1]),
-        "aweights: expected weights >= 0, got -2.5",
+    "aweights: expected weights >= 0, got -2.5": lambda: cov(X, aweights=[1, -2.5, 1, 1]),
+    "fweights: expected weights >= 0, got -2": lambda: cov(X, fweights=[1, -2, 1, 1]),
+    r"aweights: .*finite.*, got nan at index \(2,\)": lambda: cov(X, aweights=[1, 1, np.nan, 1]),
+    r"fweights: .*finite.*, got inf at index \(3,\)": lambda: cov(X, fweights=[1, 1, 1, np.inf]),
+    r"aweights: .*, got nan at index \(1, 1\)": lambda: cov(X, aweights=[[1, 1, 1, 1], [1, np.nan, 1, 1]]),
+    "aweights: expected .*weight > 0": lambda: cov(X, aweights=np.zeros(4)),
+    "fweights: expected .*weight > 0": lambda: cov(X, fweights=np.zeros(4, int)),
+    "aweights: .*> 0 for each item": lambda: cov(X, aweights=[[1, 1, 1, 1], [0, 0, 0, 0]]),
+    "aweights: .*both weights > 0": lambda: cov(X, aweights=[1, 1, 0, 0], fweights=[0, 0, 1, 1]),
+    "fweights: expected whole numbers.*, got 1.5": lambda: cov(X, fweights=[1, 2, 1.5, 1]),
+    r"aweights: .*N = 4 samples, got shape \(3,\)": lambda: cov(X, aweights=[1, 2, 3]),
+    r"aweights: .*N = 4 samples, got shape \(\)": lambda: cov(X, aweights=2.0),
+    r"fweights: .*, got shape \(4, 1\)": lambda: cov(X[0], fweights=[[1], [2], [1], [1]]),
+    r"aweights: .*to the stack \(2,\), got \(3,\)": lambda: cov(X, aweights=np.ones((3, 4))),
+    r"aweights: .*to the stack \(2,\), got \(5, 2\)": lambda: cov(X, aweights=np.ones((5, 2, 4))),
+    r"aweights: .*to the stack \(\), got \(2,\)": lambda: cov(X[0], aweights=np.ones((2, 4))),
+    "aweights: expected weights whose largest is between .*, got 1e\\+200": lambda: cov(
+        X, aweights=[1, 1, 1, 1e200]
     ),
-    "negative fweights": (lambda: cov(X, fweights=[1, -2, 1, 1]), "fweights: expected weights >= 0, got -2"),
-    "nan aweights": (
-        lambda: cov(X, aweights=[1, 1, np.nan, 1]),
-        r"aweights: .*finite.*, got nan at index \(2,\)",
-    ),
-    "inf fweights": (
-        lambda: cov(X, fweights=[1, 1, 1, np.inf]),
-        r"fweights: .*finite.*, got inf at index \(3,\)",
-    ),
-    "nan aweights of an item": (
-        lambda: cov(X, aweights=[[1, 1, 1, 1], [1, np.nan, 1, 1]]),
-        r"aweights: .*finite.*, got nan at index \(1, 1\)",
-    ),
-    "zero aweights": (lambda: cov(X, aweights=np.zeros(4)), "aweights: expected .*weight > 0"),
-    "zero fweights": (
-        lambda: cov(X, fweights=np.zeros(4, int)),
-        "fweights: expected .*weight > 0",
-    ),
-    "zero aweights of one item": (
-        lambda: cov(X, aweights=[[1, 1, 1, 1], [0, 0, 0, 0]]),
-        "aweights: expected .*weight > 0 for each item",
-    ),
-    "weights that exclude each other": (
-        lambda: cov(X, aweights=[1, 1, 0, 0], fweights=[0, 0, 1, 1]),
-        "aweights: expected a sample with both weights > 0",
-    ),
-    "fractional fweights": (
-        lambda: cov(X, fweights=[1, 2, 1.5, 1]),
-        "fweights: expected whole numbers.*, got 1.5",
-    ),
-    "few aweights": (lambda: cov(X, aweights=[1, 2, 3]), r"aweights: .*N = 4 samples, got shape \(3,\)"),
-    "one aweight": (lambda: cov(X, aweights=2.0), r"aweights: .*N = 4 samples, got shape \(\)"),
-    "column of fweights": (
-        lambda: cov(X[0], fweights=[[1], [2], [1], [1]]),
-        r"fweights: .*, got shape \(4, 1\)",
-    ),
-    "aweights of another stack": (
-        lambda: cov(X, aweights=np.ones((3, 4))),
-        r"aweights: .*broadcast to the stack \(2,\), got \(3,\)",
-    ),
-    "aweights of a larger stack": (
-        lambda: cov(X, aweights=np.ones((5, 2, 4))),
-        r"aweights: .*broadcast to the stack \(2,\), got \(5, 2\)",
-    ),
-    "aweights of a stack for no stack": (
-        lambda: cov(X[0], aweights=np.ones((2, 4))),
-        r"aweights: .*broadcast to the stack \(\), got \(2,\)",
-    ),
+    "aweights: .*between .*, got 1e-200": lambda: Moments(X, aweights=np.full(4, 1e-200)),
     # flags and numbers
-    "rowvar": (lambda: cov(X, rowvar="no"), "rowvar: expected True or False, got 'no' of type str"),
-    "rowvar of Moments": (lambda: Moments(X, rowvar=2), "rowvar: expected True or False, got 2 of type int"),
-    "bias": (lambda: cov(X, bias=None), "bias: expected True or False, got None of type NoneType"),
-    "bias of Moments": (lambda: Moments(X).cov(bias=0.5), "bias: expected True or False, got 0.5"),
-    "ddof text": (lambda: cov(X, ddof="1"), "ddof: expected a finite real number, got '1' of type str"),
-    "ddof nan": (lambda: cov(X, ddof=np.nan), "ddof: expected a finite real number, got nan"),
-    "ddof complex": (lambda: cov(X, ddof=1j), "ddof: expected a finite real number, got 1j of type complex"),
-    "ddof bool": (lambda: cov(X, ddof=True), "ddof: expected a finite real number, got True of type bool"),
-    "dtype integer": (lambda: cov(X, dtype="int64"), "dtype: expected a floating dtype, got int64"),
-    "dtype unknown": (lambda: cov(X, dtype="fine"), "dtype: expected a floating dtype, got 'fine'"),
-    "dtype of open brackets": (lambda: cov(X, dtype="f4,("), "dtype: expected a floating dtype, got "),
-    "dtype real": (
-        lambda: cov(X + 1j, dtype=float),
-        "dtype: expected a complex dtype for complex observations, got float64",
-    ),
-    # Moments
-    "merge with an array": (lambda: Moments(X).merge(X), "other: expected Moments, got ndarray"),
-    "merge with other features": (
-        lambda: Moments(X).merge(Moments(X[..., :2])),
-        r"other: expected a mean of shape \(2, 3\), got \(2, 2\)",
-    ),
-    "merge with another stack": (
-        lambda: Moments(X).merge(Moments(X[0])),
-        r"other: expected a mean of shape \(2, 3\), got \(3,\)",
-    ),
+    "rowvar: expected True or False, got 'no' of type str": lambda: cov(X, rowvar="no"),
+    "rowvar: expected True or False, got 2 of type int": lambda: Moments(X, rowvar=2),
+    "bias: expected True or False, got None of type NoneType": lambda: cov(X, bias=None),
+    "bias: expected True or False, got 0.5": lambda: Moments(X).cov(bias=0.5),
+    "ddof: expected a finite real number, got '1' of type str": lambda: cov(X, ddof="1"),
+    "ddof: expected a finite real number, got nan": lambda: cov(X, ddof=np.nan),
+    "ddof: expected a finite real number, got 1j of type complex": lambda: cov(X, ddof=1j),
+    "ddof: expected a finite real number, got True of type bool": lambda: cov(X, ddof=True),
+    "dtype: expected a floating dtype, got int64": lambda: cov(X, dtype="int64"),
+    "dtype: expected a floating dtype, got 'fine'": lambda: cov(X, dtype="fine"),
+    "dtype: expected a floating dtype, got 'f4,\\('": lambda: cov(X, dtype="f4,("),
+    "dtype: expected a complex dtype for complex obs.*, got float64": lambda: cov(X + 1j, dtype=float),
+    # merging
+    "other: expected Moments, got ndarray": lambda: Moments(X).merge(X),
+    r"other: expected a mean of shape \(2, 3\), got \(2, 2\)": lambda: Moments(X).merge(Moments(X[..., :2])),
+    r"other: expected a mean of shape \(2, 3\), got \(3,\)": lambda: Moments(X).merge(Moments(X[0])),
     # pinv
-    "not square": (lambda: pinv(X), r"covariance: expected square matrices.*, got shape \(2, 4, 3\)"),
-    "vector": (lambda: pinv(X[0, 0]), r"covariance: expected square matrices.*, got shape \(3,\)"),
-    "number": (lambda: pinv(3.0), r"covariance: expected square matrices.*, got shape \(\)"),
-    "rtol negative": (lambda: pinv(EYE, -1e-9), "rtol: expected numbers >= 0, got -1e-09"),
-    "rtol nan": (lambda: pinv(EYE, np.nan), "rtol: expected finite numbers, got nan"),
-    "rtol of another stack": (
-        lambda: pinv(np.stack([EYE] * 2), [0, 0, 0]),
-        r"rtol: .*broadcast to the stack \(2,\), got \(3,\)",
-    ),
-    "return_rank": (lambda: pinv(EYE, return_rank="yes"), "return_rank: expected True or False, got 'yes'"),
+    r"covariance: expected square matrices.*, got shape \(2, 4, 3\)": lambda: pinv(X),
+    r"covariance: expected square matrices.*, got shape \(3,\)": lambda: pinv(X[0, 0]),
+    r"covariance: expected square matrices.*, got shape \(\)": lambda: pinv(3.0),
+    "rtol: expected numbers >= 0, got -1e-09": lambda: pinv(EYE, -1e-9),
+    "rtol: expected finite numbers, got nan": lambda: pinv(EYE, np.nan),
+    r"rtol: .*to the stack \(2,\), got \(3,\)": lambda: pinv(np.stack([EYE] * 2), [0, 0, 0]),
+    "return_rank: expected True or False, got 'yes'": lambda: pinv(EYE, return_rank="yes"),
     # mahalanobis
-    "few features": (
-        lambda: mahalanobis(X[..., :2], EYE[0], EYE),
-        r"x: expected shape \(..., N, 3\).*, got \(2, 4, 2\)",
+    r"x: .*\(..., N, 3\).*, got \(2, 4, 2\)": lambda: mahalanobis(X[..., :2], EYE[0], EYE),
+    r"x: expected shape \(..., N, 3\).*, got \(\)": lambda: mahalanobis(1.0, EYE[0], EYE),
+    r"mean: expected shape \(..., 3\).*, got \(2,\)": lambda: mahalanobis(X, [0, 0], EYE),
+    r"mean: expected shape \(..., 3\).*, got \(\)": lambda: mahalanobis(X, 0.0, EYE),
+    "inv_covariance: expected square matrices": lambda: mahalanobis(X, EYE[0], EYE[:2]),
+    r"x, mean, inv_covariance: expected stack axes .*, got stacks \(2,\), \(3,\) and \(\)": lambda: (
+        mahalanobis(X, np.zeros((3, 3)), EYE)
     ),
-    "x number": (lambda: mahalanobis(1.0, EYE[0], EYE), r"x: expected shape \(..., N, 3\).*, got \(\)"),
-    "mean of few": (lambda: mahalanobis(X, [0, 0], EYE), r"mean: expected shape \(..., 3\).*, got \(2,\)"),
-    "mean number": (lambda: mahalanobis(X, 0.0, EYE), r"mean: expected shape \(..., 3\).*, got \(\)"),
-    "inverse not square": (
-        lambda: mahalanobis(X, EYE[0], EYE[:2]),
-        "inv_covariance: expected square matrices",
+    r"x: .*, got nan at index \(1, 2, 0\)": lambda: mahalanobis(put(X, (1, 2, 0), np.nan), EYE[0], EYE),
+    r"mean: .*, got -inf at index \(1,\)": lambda: mahalanobis(X, [0, -np.inf, 0], EYE),
+    "squared: expected True or False, got 3": lambda: mahalanobis(X, EYE[0], EYE, squared=3),
+    # embeddings
+    r"embedding: expected a non-empty array \(N, C, \*grid\).*, got shape \(3,\)": lambda: fit(X[0, 0]),
+    r"embedding: expected a non-empty .*, got 0 sample.*\(0, 3, 2, 2\)": lambda: fit(E[:0]),
+    r"embedding: expected a non-empty .*, got 0 feature.*\(4, 0, 2, 2\)": lambda: fit(E[:, :0]),
+    r"embedding: expected a non-empty .*, got 0 patch.*\(4, 3, 2, 0\)": lambda: fit(E[..., :0]),
+    "embedding: expected more samples than ddof = 1 .*, got 1 sample$": lambda: fit(E[:1]),
+    "embedding: expected more samples than ddof = 4 .*, got 4 samples$": lambda: fit(ddof=4),
+    "the fitted embedding: expected more samples than ddof = 1 .*, got 1 sample$": lambda: (
+        MultiVariateGaussian().partial_fit(E[:1]).mahalanobis(E)
     ),
-    "stacks do not broadcast": (
-        lambda: mahalanobis(X, np.zeros((3, 3)), EYE),
-        r"x, mean, inv_covariance: expected stack axes that broadcast.*, got stacks \(2,\), \(3,\) and \(\)",
+    r"embedding: expected 3 features, got 2 in .*; .* axis too: embedding\[None\]": lambda: score(E[0]),
+    r"embedding: .*, got nan at index \(2, 1, 0, 1\)": lambda: fit(put(E, (2, 1, 0, 1), np.nan)),
+    r"embedding: .*, got -inf at index \(3, 2, 1, 1\)": lambda: fit(put(E, (3, 2, 1, 1), -np.inf)),
+    r"embedding: .*, got nan at index \(2, 1, 0, 0\)": lambda: fit(
+        put(E, (2, 1, 0, 0), np.nan), feature_axis=-1
     ),
-    "x nan": (
-        lambda: mahalanobis(put(X, (1, 2, 0), np.nan), EYE[0], EYE),
-        r"x: .*finite.*, got nan at index \(1, 2, 0\)",
+    r"embedding: .*, got nan at index \(0, 0, 0, 0\)": lambda: fit(
+        put(E, (0, 0, 0, 0), np.nan), [0, 1, 1, 1]
     ),
-    "mean inf": (lambda: mahalanobis(X, [0, -np.inf, 0], EYE), r"mean: .*finite.*, got -inf at index \(1,\)"),
-    "squared": (lambda: mahalanobis(X, EYE[0], EYE, squared=3), "squared: expected True or False, got 3"),
-    # the estimator
-    "vector embedding": (
-        lambda: MultiVariateGaussian().fit(X[0, 0]),
-        r"embedding: expected a non-empty array \(N, C, \*grid\).*, got shape \(3,\)",
+    r"embedding: .*, got nan at index \(1, 2, 1, 0\)": lambda: score(put(E, (1, 2, 1, 0), np.nan)),
+    r"embedding: .*3.*, got 2 in shape \(4, 2, 2, 2\)": lambda: score(E[:, :2]),
+    r"embedding: expected a grid of \(2, 2\), got \(2, 1\) in shape": lambda: score(E[..., :1]),
+    r"embedding: expected .*grid.* \(2, 2\), got \(4,\) in shape": lambda: score(E.reshape(4, 3, 4)),
+    "embedding: expected a non-empty array": lambda: score(E[:0]),
+    "squared: expected True or False, got 'yes'": lambda: score(E, squared="yes"),
+    "embedding: expected numbers whose squares float64 can hold, got larger ones": lambda: fit(1e200 * E),
+    "embedding: expected differences whose squares .* can hold, got smaller ones": lambda: fit(1e-170 * E),
+    "embedding: expected differences whose .* hold, got smaller ones": lambda: MultiVariateGaussian(
+        shrinkage="ledoit_wolf"
+    ).partial_fit(1e-80 * E),
+    "embedding: expected the 4 samples that were fitted": lambda: fit().leave_one_out(E + 1),
+    # sample weights
+    r"sample_weight: .* more than ddof = 1, got 1 of 4 samples; .* multiply them all by len\(w\) / w.sum": (
+        lambda: fit(E, [0.5, 0.25, 0.25, 0])
     ),
-    "no images": (
-        lambda: MultiVariateGaussian().fit(E[:0]),
-        r"embedding: expected a non-empty .*, got .*\(0, 3, 2, 2\)",
+    "sample_weight: .* more than ddof = 3, got 2.5 of 4 samples": lambda: fit(E, [0, 2, 0.5, 0], ddof=3),
+    "sample_weight: .* more than ddof = -1, got 0 of 4 samples": lambda: (
+        MultiVariateGaussian(ddof=-1).partial_fit(E, sample_weight=[0] * 4).mahalanobis(E)
     ),
-    "no features": (
-        lambda: MultiVariateGaussian().fit(E[:, :0]),
-        r"embedding: expected a non-empty .*, got .*\(4, 0, 2, 2\)",
-    ),
-    "no patches": (
-        lambda: MultiVariateGaussian().fit(E[..., :0]),
-        r"embedding: expected a non-empty .*, got .*\(4, 3, 2, 0\)",
-    ),
-    "one image": (
-        lambda: MultiVariateGaussian().fit(E[:1]),
-        "embedding: expected more samples than ddof = 1 .*, got 1 sample$",
-    ),
-    "ddof images": (
-        lambda: MultiVariateGaussian(ddof=4).fit(E),
-        "embedding: expected more samples than ddof = 4 .*, got 4 samples$",
-    ),
-    "fewer than ddof": (
-        lambda: MultiVariateGaussian(ddof=4.5).fit(E),
-        "embedding: expected more samples than ddof = 4.5 .*, got 4 samples$",
-    ),
-    "weights worth one image": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=[0.5, 0.25, 0.25, 0]),
-        r"sample_weight: expected weights that add up to more than ddof = 1, got 1 of 4 samples; "
-        r"a weight counts how often a sample is there; multiply them all by len\(w\) / w.sum\(\) ",
-    ),
-    "weights worth less than ddof": (
-        lambda: MultiVariateGaussian(ddof=3).fit(E, sample_weight=[0, 2, 0.5, 0]),
-        "sample_weight: expected weights that add up to more than ddof = 3, got 2.5 of 4 samples",
-    ),
-    "weights of nothing": (
-        lambda: MultiVariateGaussian(ddof=-1).partial_fit(E, sample_weight=[0] * 4).mahalanobis(E),
-        "sample_weight: expected weights that add up to more than ddof = -1, got 0 of 4 samples",
-    ),
-    "weights that stream up to one image": (
-        lambda: (
-            MultiVariateGaussian()
-            .partial_fit(E, sample_weight=[0.1] * 4)
-            .partial_fit(E, sample_weight=[0.1] * 4)
-            .mahalanobis(E)
-        ),
-        "sample_weight: expected weights that add up to more than ddof = 1, got 0.8 of 8 samples",
-    ),
-    "weights next to nothing": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=[1e-160] * 4),
-        "sample_weight: expected weights that add up to more than ddof = 1, got 4e-160 of 4 samples",
-    ),
-    "weights without a square": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=[1, 1, 1e200, 1]),
-        "sample_weight: expected numbers of samples whose squares add up, got 1e\\+200",
-    ),
-    "aweights without a square": (
-        lambda: Moments(X, aweights=[1, 1, 1, 1e200]),
-        "aweights: expected weights whose squares do not leave the range, got 1e\\+200",
-    ),
-    "aweights whose squares are nothing": (
-        lambda: Moments(X, aweights=np.full(4, 1e-200)),
-        "aweights: expected weights whose squares do not leave the range, got 1e-200",
-    ),
-    "a single image without its axis": (
-        lambda: fitted().mahalanobis(E[0]),
-        r"embedding: expected 3 features, got 2 in shape \(3, 2, 2\) .*; "
-        r"a single sample needs its axis too: embedding\[None\]",
-    ),
-    "embedding nan": (
-        lambda: MultiVariateGaussian().fit(put(E, (2, 1, 0, 1), np.nan)),
-        r"embedding: expected finite numbers, got nan at index \(2, 1, 0, 1\)",
-    ),
-    "embedding inf": (
-        lambda: MultiVariateGaussian().fit(put(E, (3, 2, 1, 1), -np.inf)),
-        r"embedding: expected finite numbers, got -inf at index \(3, 2, 1, 1\)",
-    ),
-    "nan in tokens": (
-        lambda: MultiVariateGaussian(feature_axis=-1).fit(put(E, (2, 1, 0, 1), np.nan)),
-        r"embedding: expected finite numbers, got nan at index \(2, 1, 0, 1\)",
-    ),
-    "nan of weight zero": (
-        lambda: MultiVariateGaussian().fit(put(E, (0, 0, 0, 0), np.nan), sample_weight=[0, 1, 1, 1]),
-        r"embedding: expected finite numbers, got nan at index \(0, 0, 0, 0\)",
-    ),
-    "score nan": (
-        lambda: fitted().mahalanobis(put(E, (1, 2, 1, 0), np.nan)),
-        r"embedding: expected finite numbers, got nan at index \(1, 2, 1, 0\)",
-    ),
-    "score features": (
-        lambda: fitted().mahalanobis(E[:, :2]),
-        r"embedding: expected .*3.*, got 2 in shape \(4, 2, 2, 2\)",
-    ),
-    "score patches": (
-        lambda: fitted().mahalanobis(E[..., :1]),
-        r"embedding: expected a grid of \(2, 2\), got \(2, 1\) in shape \(4, 3, 2, 1\)",
-    ),
-    "score grid": (
-        lambda: fitted().mahalanobis(E.reshape(4, 3, 4)),
-        r"embedding: expected .*grid.* \(2, 2\), got \(4,\) in shape",
-    ),
-    "score empty": (lambda: fitted().mahalanobis(E[:0]), "embedding: expected a non-empty array"),
-    "score squared": (
-        lambda: fitted().mahalanobis(E, squared="yes"),
-        "squared: expected True or False, got 'yes'",
-    ),
-    "too large": (
-        lambda: MultiVariateGaussian().fit(1e200 * E),
-        "embedding: expected numbers whose squares float64 can hold, got larger ones",
-    ),
-    "too small": (
-        lambda: MultiVariateGaussian(reg_covar=0).fit(1e-170 * E),
-        "embedding: expected differences whose squares float64 can hold, got smaller ones",
-    ),
-    "too small for fourth moments": (
-        lambda: MultiVariateGaussian(shrinkage="ledoit_wolf").partial_fit(1e-80 * E),
-        "embedding: expected differences whose squares float64 can hold, got smaller ones",
-    ),
-    "too large to leave out": (
-        lambda: fitted().leave_one_out(put(E, (1, 0, 0, 0), 1e200)),
-        "embedding: expected numbers whose squares float64 can hold, got larger ones",
-    ),
-    "sample_weight negative": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=[1, 1, 1, -1]),
-        "sample_weight: expected weights >= 0, got -1",
-    ),
-    "sample_weight nan": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=[1, np.nan, 1, 1]),
-        r"sample_weight: .*finite.*got nan at index \(1,\)",
-    ),
-    "sample_weight zero": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=np.zeros(4)),
-        "sample_weight: expected .*weight > 0",
-    ),
-    "sample_weight short": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=[1, 2]),
-        r"sample_weight: .*N = 4 samples, got shape \(2,\)",
-    ),
-    "sample_weight of a stack": (
-        lambda: MultiVariateGaussian().fit(E, sample_weight=np.ones((2, 4))),
-        r"sample_weight: .*got .*\(2,",
-    ),
-    "reg_covar negative": (
-        lambda: fitted(reg_covar=-0.1),
-        "reg_covar: expected a finite real number >= 0, got -0.1",
-    ),
-    "reg_covar text": (
-        lambda: fitted(reg_covar="auto"),
-        "reg_covar: expected a finite real number >= 0, got 'auto' of type str",
-    ),
-    "reg_covar inf": (
-        lambda: fitted(reg_covar=np.inf),
-        "reg_covar: expected a finite real number >= 0, got inf",
-    ),
-    "ddof of the model": (
-        lambda: fitted(ddof=None),
-        "ddof: expected a finite real number, got None of type NoneType",
-    ),
-    "feature_axis zero": (
-        lambda: fitted(feature_axis=0),
-        r"feature_axis: expected an axis of the embedding \(4, 3, 2, 2\) .*first, got 0",
-    ),
-    "feature_axis first": (lambda: fitted(feature_axis=-4), "feature_axis: expected an axis .*, got -4"),
-    "feature_axis beyond": (lambda: fitted(feature_axis=4), "feature_axis: expected an axis .*, got 4"),
-    "feature_axis before": (lambda: fitted(feature_axis=-5), "feature_axis: expected an axis .*, got -5"),
-    "feature_axis fraction": (
-        lambda: fitted(feature_axis=1.0),
-        "feature_axis: expected an integer, got 1.0 of type float",
-    ),
-    "n_features": (lambda: fitted(n_features=2), "embedding: expected .*2.*, got 3"),
-    "n_patches": (lambda: fitted(n_patches=5), "embedding: expected .*5.*, got 4"),
-    "n_features zero": (
-        lambda: MultiVariateGaussian(0, 4).mean,
-        "n_features: expected an integer >= 1, got 0",
-    ),
-    "n_patches text": (
-        lambda: MultiVariateGaussian(3, "4").mean,
-        "n_patches: expected an integer.*, got '4' of type str",
-    ),
-    "n_features bool": (
-        lambda: MultiVariateGaussian(True, 4).mean,
-        "n_features: expected an integer.*, got True of type bool",
-    ),
-    "model dtype half": (lambda: fitted(dtype=np.float16), "dtype: expected float32 or float64, got float16"),
-    "model dtype long": (lambda: fitted(dtype=np.longdouble), "dtype: expected float32 or float64, got "),
-    "model dtype integer": (lambda: fitted(dtype="int64"), "dtype: expected a floating dtype, got int64"),
-    "model dtype complex": (
-        lambda: fitted(dtype=complex),
-        "dtype: expected a floating dtype, got complex128",
+    "sample_weight: .* more than ddof = 1, got 0.8 of 8 samples": lambda: twice(
+        E, sample_weight=[0.1] * 4
+    ).mahalanobis(E),
+    "sample_weight: .* more than ddof = 1, got 4e-160 of 4 samples": lambda: fit(E, [1e-160] * 4),
+    "sample_weight: .*whose squares add up, got 1e\\+200": lambda: fit(E, [1, 1, 1e200, 1]),
+    "sample_weight: expected weights >= 0, got -1": lambda: fit(E, [1, 1, 1, -1]),
+    r"sample_weight: .*finite.*got nan at index \(1,\)": lambda: fit(E, [1, np.nan, 1, 1]),
+    "sample_weight: expected .*weight > 0": lambda: fit(E, np.zeros(4)),
+    r"sample_weight: .*N = 4 samples, got shape \(2,\)": lambda: fit(E, [1, 2]),
+    r"sample_weight: .*got .*\(2,": lambda: fit(E, np.ones((2, 4))),
+    # parameters
+    "reg_covar: expected a finite real number >= 0, got -0.1": lambda: fit(reg_covar=-0.1),
+    "reg_covar: .*real number >= 0, got 'auto' of type str": lambda: fit(reg_covar="auto"),
+    "reg_covar: expected a finite real number >= 0, got inf": lambda: fit(reg_covar=np.inf),
+    "ddof: expected a finite real number, got None of type NoneType": lambda: fit(ddof=None),
+    r"shrinkage: expected None, a float in \[0, 1\], .*, got 'auto'": lambda: fit(shrinkage="auto"),
+    r"shrinkage: expected None, a float in \[0, 1\], .*, got 1.5": lambda: fit(shrinkage=1.5),
+    r"feature_axis: expected an axis of .*\(4, 3, 2, 2\) .*first, got 0": lambda: fit(feature_axis=0),
+    "feature_axis: expected an axis .*, got -4": lambda: fit(feature_axis=-4),
+    "feature_axis: expected an axis .*, got 4": lambda: fit(feature_axis=4),
+    "feature_axis: expected an integer, got 1.0 of type float": lambda: fit(feature_axis=1.0),
+    "embedding: expected .*2.*, got 3": lambda: fit(n_features=2),
+    "embedding: expected .*5.*, got 4": lambda: fit(n_patches=5),
+    "n_features: expected an integer >= 1, got 0": lambda: MultiVariateGaussian(0, 4).mean,
+    "n_patches: expected an integer.*, got '4' of type str": lambda: MultiVariateGaussian(3, "4").mean,
+    "n_features: expected an integer.*, got True of type bool": lambda: MultiVariateGaussian(True, 4).mean,
+    "dtype: expected float32 or float64, got float16": lambda: fit(dtype=np.float16),
+    "dtype: expected float32 or float64, got (longdouble|float)": lambda: fit(dtype=np.longdouble),
+    "dtype: expected a floating dtype, got (int64)": lambda: fit(dtype="int64"),
+    "dtype: expected a floating dtype, got complex128": lambda: fit(dtype=complex),
+    "set_params: expected one of n_features, .*, got ridge": lambda: MultiVariateGaussian().set_params(
+        ridge=1
     ),
     # from_parameters
-    "mean of three axes": (
-        lambda: MultiVariateGaussian.from_parameters(X, X),
-        r"mean: expected shape \(C, P\), got shape \(2, 4, 3\)",
+    r"mean: expected shape \(C, P\), got shape \(2, 4, 3\)": lambda: given(X, X),
+    r"mean: expected shape \(C, P\), got shape \(3, 0\)": lambda: given(
+        np.zeros((3, 0)), np.zeros((0, 3, 3))
     ),
-    "mean of nothing": (
-        lambda: MultiVariateGaussian.from_parameters(np.zeros((3, 0)), np.zeros((0, 3, 3))),
-        r"mean: expected shape \(C, P\), got shape \(3, 0\)",
+    r"inv_covariance: expected shape \(2, 3, 3\).*, got shape \(3, 2, 2\)": lambda: given(
+        np.zeros((3, 2)), np.zeros((3, 2, 2))
     ),
-    "inverse of another shape": (
-        lambda: MultiVariateGaussian.from_parameters(np.zeros((3, 2)), np.zeros((3, 2, 2))),
-        r"inv_covariance: expected shape \(2, 3, 3\).*, got shape \(3, 2, 2\)",
-    ),
-    "mean with nan": (
-        lambda: MultiVariateGaussian.from_parameters(
-            put(np.zeros((3, 2)), (2, 1), np.nan), np.stack([EYE] * 2)
-        ),
-        r"mean: expected finite numbers, got nan at index \(2, 1\)",
+    r"mean: expected finite numbers, got nan at index \(2, 1\)": lambda: given(
+        put(np.zeros((3, 2)), (2, 1), np.nan), np.stack([EYE] * 2)
     ),
     # maps
-    "distances vector": (
-        lambda: anomaly_map([1.0], 3),
-        r"distances: expected shape \(..., H, W\).*, got shape \(1,\)",
-    ),
-    "distances empty": (
-        lambda: anomaly_map(np.zeros((2, 0, 3)), 3),
-        r"distances: expected shape \(..., H, W\).*, got shape \(2, 0, 3\)",
-    ),
-    "distances nan": (
-        lambda: anomaly_map(put(EYE, (1, 2), np.nan), 3),
-        r"distances: .*finite.*, got nan at index \(1, 2\)",
-    ),
-    "sigma negative": (
-        lambda: anomaly_map(EYE, 3, sigma=-1),
-        "sigma: expected a finite real number >= 0, got -1",
-    ),
-    "sigma beyond double precision": (
-        lambda: anomaly_map(EYE, 3, sigma=10**400),
-        r"sigma: expected a finite real number >= 0, got 10+\.\.\.",
-    ),
-    "sigma pair": (
-        lambda: anomaly_map(EYE, 3, sigma=(1, 2)),
-        r"sigma: expected a finite real number >= 0, got \(1, 2\) of type tuple",
-    ),
-    "sigma nan": (
-        lambda: anomaly_map(EYE, 3, sigma=np.nan),
-        "sigma: expected a finite real number >= 0, got nan",
-    ),
-    "image_size zero": (lambda: anomaly_map(EYE, 0), "image_size: expected an integer >= 1, got 0"),
-    "image_size fraction": (
-        lambda: anomaly_map(EYE, (3, 4.5)),
-        "image_size: expected an integer >= 1, got 4.5 of type float",
-    ),
-    "image_size three": (
-        lambda: anomaly_map(EYE, (3, 4, 3)),
-        r"image_size: expected one integer or \(height, width\), got \(3, 4, 3\)",
-    ),
-    "image_size text": (lambda: anomaly_map(EYE, "big"), "image_size: expected .*, got 'big'"),
-    "image_size None": (lambda: anomaly_map(EYE, None), "image_size: expected .*, got None"),
-    "image_size ragged": (lambda: anomaly_map(EYE, [3, [4, 5]]), "image_size: expected "),
-    "image_size nested": (lambda: anomaly_map(EYE, [[3, 4]]), "image_size: expected "),
-    "image_size set": (lambda: anomaly_map(EYE, {3: 4}), r"image_size: expected .*, got \{3: 4\}"),
+    r"distances: expected shape \(..., H, W\).*, got shape \(1,\)": lambda: anomaly_map([1.0], 3),
+    r"distances: .*, got shape \(2, 0, 3\)": lambda: anomaly_map(np.zeros((2, 0, 3)), 3),
+    r"distances: .*finite.*, got nan at index \(1, 2\)": lambda: anomaly_map(put(EYE, (1, 2), np.nan), 3),
+    "sigma: expected a finite real number >= 0, got -1": lambda: anomaly_map(EYE, 3, sigma=-1),
+    r"sigma: .*real number >= 0, got 10+\.\.\.": lambda: anomaly_map(EYE, 3, sigma=10**400),
+    r"sigma: .*real number >= 0, got \(1, 2\) of type tuple": lambda: anomaly_map(EYE, 3, sigma=(1, 2)),
+    "image_size: expected an integer >= 1, got 0": lambda: anomaly_map(EYE, 0),
+    "image_size: expected an integer >= 1, got 4.5 of type float": lambda: anomaly_map(EYE, (3, 4.5)),
+    r"image_size: expected one integer or .*, got \(3, 4, 3\)": lambda: anomaly_map(EYE, (3, 4, 3)),
+    "image_size: expected .*, got 'big'": lambda: anomaly_map(EYE, "big"),
+    "image_size: expected .*, got None": lambda: anomaly_map(EYE, None),
+    r"image_size: expected .*, got \[4, 5\] of type list": lambda: anomaly_map(EYE, [3, [4, 5]]),
+    r"image_size: expected .*, got \{3: 4\}": lambda: anomaly_map(EYE, {3: 4}),
 }
 
 
-@pytest.mark.parametrize("case", list(REFUSED))
-def test_a_bad_argument_is_refused_by_name(case, any_blocks):
-    call, message = REFUSED[case]
+@pytest.mark.parametrize("message", list(REFUSED))
+def test_a_bad_argument_is_refused_by_name(message, any_blocks):
     with pytest.raises((ValueError, TypeError)) as caught:
-        call()
+        REFUSED[message]()
     assert re.search(f"^{message}", str(caught.value), re.IGNORECASE), str(caught.value)
 
 
@@ -477,7 +271,10 @@ BAD_MATRICES = {
     "nan": (put(EYE, (1, 2), np.nan), "finite numbers, got NaN or inf"),
     "inf": (put(EYE, (0, 0), np.inf), "finite numbers, got NaN or inf"),
     "asymmetric": (put(EYE, (0, 1), 0.25), "symmetric matrices, got asymmetry 0.25"),
-    "negative": (put(EYE, (1, 1), -2.0), "positive semi-definite matrices, got the eigenvalue -2"),
+    "negative": (
+        put(EYE, (1, 1), -2.0),
+        "positive semi-definite matrices, got an eigenvalue of -2 times the largest",
+    ),
 }
 TAKE_MATRICES = {
     "covariance": lambda s: pinv(s),
@@ -518,17 +315,14 @@ def test_the_first_bad_parameter_is_named(bad, any_blocks):
         MultiVariateGaussian.from_parameters(np.zeros((3, 6)), s)
 
 
-def test_the_first_of_different_faults_is_named(any_blocks):
-    s = np.stack([EYE] * 6)
-    s[2, 1, 1], s[4, 0, 1] = -2, np.nan
-    with pytest.raises(ValueError, match="at index 2 of the stack"):
-        pinv(s)
-
-
-def test_the_first_negative_matrix_is_named_not_the_worst(any_blocks):
-    s = np.stack([EYE, np.diag([1, 1, -0.1]), EYE, -EYE])
-    with pytest.raises(ValueError, match=r"eigenvalue -0\.1 at index 1 of the stack"):
-        pinv(s)
+def test_the_first_bad_matrix_is_named_not_the_worst(any_blocks):
+    for first, worst in (
+        (np.diag([1, 1, -0.1]), -EYE),
+        (-EYE, np.full((3, 3), np.nan)),
+        (put(EYE, (0, 0), np.inf), -EYE),
+    ):
+        with pytest.raises(ValueError, match="at index 1 of the stack"):
+            pinv(np.stack([EYE, first, EYE, worst]))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -550,11 +344,6 @@ def test_what_is_rounding_does_not_depend_on_the_scale(scale):
         pinv(scale * np.array([[1.0, 0], [0, -1e-7]]))
 
 
-def test_matrices_that_are_negative_throughout_are_refused():
-    with pytest.raises(ValueError, match="eigenvalue -1 at index 1"):
-        pinv(np.stack([EYE, -EYE]))
-
-
 def test_the_first_nan_is_named_wherever_it_is(any_blocks):
     x = np.ones((40, 3, 5, 5))
     x += np.arange(40)[:, None, None, None]
@@ -566,12 +355,6 @@ def test_the_first_nan_is_named_wherever_it_is(any_blocks):
         MultiVariateGaussian().fit(x)
 
 
-def test_nan_in_single_and_half_precision_is_found():
-    for dtype in (np.float16, np.float32):
-        with pytest.raises(ValueError, match=r"embedding: .*(?i:nan) at index \(2, 1, 0, 1\)"):
-            MultiVariateGaussian().fit(put(E, (2, 1, 0, 1), np.nan).astype(dtype))
-
-
 # ---------------------------------------------------------------------------------------------------------
 # a model that is not fitted, options that are not there
 
@@ -581,9 +364,6 @@ def test_nan_in_single_and_half_precision_is_found():
 def test_an_unfitted_model_says_so(name, error):
     with pytest.raises(error, match="not fitted yet"):
         getattr(MultiVariateGaussian(), name)
-
-
-def test_an_unfitted_model_does_not_score_or_unpack():
     with pytest.raises(ValueError, match="not fitted yet"):
         MultiVariateGaussian().mahalanobis(E)
     with pytest.raises(ValueError, match="not fitted yet"):
@@ -598,7 +378,8 @@ def test_flags_may_be_numbers(value):
 @pytest.mark.parametrize("ddof", [np.int64(2), np.float32(2), np.array(2), 2.0])
 def test_numbers_may_be_numpys(ddof):
     np.testing.assert_array_equal(cov(X, ddof=ddof), cov(X, ddof=2))
-    np.testing.assert_array_equal(fitted(ddof=ddof).covariance, fitted(ddof=2).covariance)
+    np.testing.assert_array_equal(fit(ddof=ddof).covariance, fit(ddof=2).covariance)
+    np.testing.assert_array_equal(cov(np.ma.masked_less(X, -1)), cov(X))  # of which nothing is masked
 
 
 def test_long_values_are_cut_in_messages():

@@ -298,9 +298,7 @@ def test_rows_of_zero_weight_may_fill_whole_blocks(rng, any_blocks):
 # laws of weights
 
 
-@given(
-    x=samples(n=(3, 12)), seed=seeds, factor=st.sampled_from([1e-130, 1e-46, 0.3, 7.0, 1e130])
-)
+@given(x=samples(n=(3, 12)), seed=seeds, factor=st.sampled_from([1e-130, 1e-46, 0.3, 7.0, 1e130]))
 def test_scaling_aweights_changes_nothing(x, seed, factor):
     a = frozen(np.random.default_rng(seed).uniform(0.5, 2, x.shape[-2]))
     assert_within(cov(x, aweights=factor * a), cov(x, aweights=a), gap(x, aweights=a))

@@ -180,7 +180,9 @@ def test_leave_one_out_limits_of_pseudo_inverses_that_lose_a_direction_are_refus
     x = images(rng, n, c=11)
     model = MultiVariateGaussian(**options).fit(x)
     for call in (model.calibrate, lambda x: model.threshold(x, 0.5, source="training")):
-        with pytest.raises(ValueError, match=r"more than C \+ 1 = 12 samples.*reg_covar or shrinkage, or use"):
+        with pytest.raises(
+            ValueError, match=r"more than C \+ 1 = 12 samples.*reg_covar or shrinkage, or use"
+        ):
             call(x)
     assert np.isfinite(model.leave_one_out(x)).all()
     more = images(rng, 13, c=11)
@@ -227,7 +229,9 @@ def test_a_file_that_only_scores_needs_no_law(rng, tmp_path):
     x = images(rng, 5, c=5)
     model = MultiVariateGaussian(shrinkage="oas").fit(x)  # no default limit
     model.save(tmp_path / "m.npz", resumable=False)
-    np.testing.assert_array_equal(MultiVariateGaussian.load(tmp_path / "m.npz").mahalanobis(x), model.mahalanobis(x))
+    np.testing.assert_array_equal(
+        MultiVariateGaussian.load(tmp_path / "m.npz").mahalanobis(x), model.mahalanobis(x)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------

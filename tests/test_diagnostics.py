@@ -38,9 +38,7 @@ def test_diagnostics_say_what_the_fit_is_like(rng):
 @pytest.mark.parametrize("options", [{}, {"shrinkage": 0.2, "reg_covar": 0}, {"reg_covar": 1e-6}], ids=str)
 def test_condition_numbers_are_those_of_the_regularised_covariances(rng, n, options):
     model = MultiVariateGaussian(**options).fit(rng.standard_normal((n, 12, 3)))
-    np.testing.assert_allclose(
-        model.diagnostics()["condition"], np.linalg.cond(model.covariance), rtol=1e-8
-    )
+    np.testing.assert_allclose(model.diagnostics()["condition"], np.linalg.cond(model.covariance), rtol=1e-8)
 
 
 @pytest.mark.parametrize("ddof", [0, 0.5])

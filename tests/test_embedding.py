@@ -87,13 +87,6 @@ def test_a_fit_reads_every_sample_once_part_by_part(x, small_parts, method, weig
     close(model, MultiVariateGaussian().fit(x, **options), x)
 
 
-def test_a_part_without_weight_is_no_hindrance(x, small_parts):
-    w = np.repeat([0.0, 1.0, 0.0], [4, 4, 3])
-    close(MultiVariateGaussian().fit(OnDisk(x), sample_weight=w), MultiVariateGaussian().fit(x[4:8]), x)
-    got = MultiVariateGaussian().fit(OnDisk(x), sample_weight=w)
-    assert_within(got.diagnostics()["effective_samples"], np.full((3, 5), 4.0), 1e-14)
-
-
 @pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.3])
 def test_shrinkage_is_the_same_from_disk(x, small_parts, shrinkage):
     got, want = (MultiVariateGaussian(shrinkage=shrinkage).fit(a) for a in (OnDisk(x), x))
@@ -175,20 +168,21 @@ def test_a_number_that_is_not_finite_is_named_by_its_place_in_the_whole(rng, sma
     np.testing.assert_array_equal(model.mahalanobis(x), before)
 
 
-def test_a_failing_disk_leaves_the_model_as_it_was(x, small_parts, tmp_path):
+@pytest.mark.parametrize("error", [OSError("bad sector"), KeyboardInterrupt()])
+def test_a_failing_disk_leaves_the_model_as_it_was(x, small_parts, tmp_path, error):
     class Broken(OnDisk):
         fails = 0
 
         def __getitem__(self, key):
             if len(self.reads) == self.fails:
-                raise OSError("bad sector")
+                raise error
             return super().__getitem__(key)
 
     model = MultiVariateGaussian().fit(x)
     model.save(tmp_path / "before")
     for Broken.fails in range(6):
         for method in (model.fit, model.partial_fit, model.calibrate, model.threshold):
-            with pytest.raises(OSError, match="bad sector"):
+            with pytest.raises(type(error)):
                 method(Broken(x + 1))
         model.save(tmp_path / "after")
         assert (tmp_path / "after").read_bytes() == (tmp_path / "before").read_bytes()
@@ -260,22 +254,6 @@ def test_a_masked_part_without_masked_entries_is_an_array(x, small_parts):
     close(got, MultiVariateGaussian().fit(x), x)
 
 
-@pytest.mark.parametrize("reader", list(READERS))
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_number_that_is_gone_when_read_again_is_named_all_the_same(x, model, small_parts, reader, bad):
-    class Flickers(OnDisk):
-        def __getitem__(self, key):
-            part = super().__getitem__(key)
-            if (key.start, key.stop) == (6, 8) and [k for k, _ in self.reads].count(key) == 1:
-                part[1, 2, 1, 3] = bad
-            return part
-
-    with pytest.raises(
-        ValueError, match=r"^embedding: .*finite numbers, got (NaN|inf) at index \(7, 2, 1, 3\)"
-    ):
-        READERS[reader](model, Flickers(x))
-
-
 @needs_threads
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "merge"])
 def test_an_array_that_trains_the_model_it_is_read_for_makes_nobody_wait(x, small_parts, method):
@@ -316,7 +294,10 @@ class Chunked(OnDisk):
 
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 4000), st.booleans())
 def test_what_is_scored_is_read_in_whole_chunks_where_those_are_not_too_long(n, chunk, size, contiguous):
-    disk, model = Chunked(np.zeros((n, 3, 2)), None if contiguous else (chunk, 3, 2)), MultiVariateGaussian(3, 2)
+    disk, model = (
+        Chunked(np.zeros((n, 3, 2)), None if contiguous else (chunk, 3, 2)),
+        MultiVariateGaussian(3, 2),
+    )
     model.read_bytes = size
     model.mahalanobis(disk)
     covers(disk)

@@ -273,11 +273,11 @@ def test_the_condition_is_that_of_the_diagnostics(seed, n, c, ridge, shrinkage):
 def test_of_large_factors_the_condition_of_some_is_computed(rng, monkeypatch):
     model = fitted(rng)
     truth = model.diagnostics()["condition"].ravel()[::4]
-    monkeypatch.setattr(_html, "WORK", 5 * 3**3)
+    monkeypatch.setattr(cards, "WORK", 5 * 3**3)
     text = read(model).facts["condition number"]
     assert text.endswith(" in 5 of 20 patches, see diagnostics()")
     assert_allclose(numbers(text)[:2], [truth.min(), truth.max()], rtol=5.001e-3)
-    monkeypatch.setattr(_html, "WORK", 3**3 - 1)
+    monkeypatch.setattr(cards, "WORK", 3**3 - 1)
     assert read(model).facts["condition number"] == "see diagnostics()"
 
 
@@ -345,7 +345,9 @@ def test_a_notebook_that_is_not_trusted_shows_a_table(rng):
     html = re.sub(r"<style>.*?</style>", "", fitted(rng)._repr_html_(), flags=re.DOTALL)
     card = Reader(re.sub("</?(svg|path)[^>]*>", "", html))
     lines = card.text.splitlines()
-    table = lines[lines.index("samples") : lines.index("by Hotelling's distribution, at least the exact ones") + 1]
+    table = lines[
+        lines.index("samples") : lines.index("by Hotelling's distribution, at least the exact ones") + 1
+    ]
     assert table == [text for fact in card.facts.items() for text in fact]
     assert lines[-1] == "standard deviation by patch"
     # no tag but these is needed to read it

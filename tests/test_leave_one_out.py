@@ -16,7 +16,9 @@ def refitted(x, w=None, *, shrinkage=None, reg_covar=0.01, ddof=1):
     counts = np.ones(len(x)) if w is None else np.asarray(w, float)
     whole = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=reg_covar, ddof=ddof)
     rho = quietly(whole.fit, x, sample_weight=w).diagnostics()["shrinkage"].ravel()
-    trace = np.trace(quietly(MultiVariateGaussian(reg_covar=0, ddof=ddof).fit, x, None, w).covariance, 0, 1, 2)
+    trace = np.trace(
+        quietly(MultiVariateGaussian(reg_covar=0, ddof=ddof).fit, x, None, w).covariance, 0, 1, 2
+    )
     floor = reg_covar + rho * trace / x.shape[1]
     flat = np.reshape(x, (*x.shape[:2], -1))
     result = np.empty((len(x), flat.shape[2]))
@@ -80,15 +82,6 @@ def test_leaving_one_out_keeps_a_ridge_that_is_small_against_the_features(rng, s
     # both sides lose eps times the condition number
     condition = max(1.0, 400 * scale**2 / 0.01)
     np.testing.assert_allclose(got, refitted(x), rtol=1e-8 + 100 * EPS * condition)
-
-
-@pytest.mark.parametrize("reg_covar", [0, 0.01])
-def test_leaving_out_an_outlier_leaves_it_where_it_is(rng, reg_covar):
-    x = rng.standard_normal((20, 3, 1))
-    x[4, 1] = 1e3
-    got = MultiVariateGaussian(reg_covar=reg_covar).fit(x).leave_one_out(x)
-    np.testing.assert_allclose(got, refitted(x, reg_covar=reg_covar), rtol=1e-8)
-    assert got[4] > 500
 
 
 @pytest.mark.parametrize("n", [6, 30])
@@ -164,14 +157,14 @@ def test_intensity_and_target_are_those_of_all_samples(rng, shrinkage, n, c):
     np.testing.assert_allclose(got, refitted(x, **options), rtol=1e-9)
 
 
-@pytest.mark.parametrize("c", [3, 40], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 40], ids=["a square", "rows"])
 def test_a_feature_that_is_zero_everywhere_leaves_the_samples_theirs(rng, c):
     x = rng.standard_normal((12, c, 2))
     x[:, 1] = 0
     np.testing.assert_allclose(MultiVariateGaussian().fit(x).leave_one_out(x), refitted(x), rtol=1e-8)
 
 
-@pytest.mark.parametrize("c", [3, 70], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 70], ids=["a square", "rows"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 def test_samples_far_from_zero_are_the_samples_that_were_fitted(rng, c, streamed):
     """What rounding leaves of a large mean is no other sample."""
@@ -239,7 +232,7 @@ def test_a_sample_of_zero_weight_is_left_out_at_no_cost(rng):
     np.testing.assert_allclose(got[0], model.mahalanobis(x)[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("c", [2, 8], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [2, 8], ids=["a square", "rows"])
 @pytest.mark.parametrize("image", [0, 3])
 def test_a_distance_beyond_the_range_is_refused_at_whichever_image_and_patch(rng, c, image):
     x = rng.standard_normal((5, c, 3))

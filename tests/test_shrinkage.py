@@ -87,20 +87,6 @@ def test_the_intensity_is_applied_to_the_covariance_with_its_divisor_before_the_
     assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
 
 
-@pytest.mark.parametrize("shrinkage", [0.3, 1.0, *ESTIMATED])
-def test_a_float_is_scikit_learns_shrunk_covariance_and_the_inverse_belongs_to_it(rng, shrinkage):
-    covariance = pytest.importorskip("sklearn.covariance")
-    x = frozen(rng.standard_normal((6, 9, 4)))
-    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
-    if not isinstance(shrinkage, str):
-        want = np.array(
-            [covariance.shrunk_covariance(np.cov(x[:, :, p].T, ddof=0), shrinkage) for p in range(4)]
-        )
-        assert_within(model.covariance, want, entries(want, 64 * EPS))
-    assert (model.rank == 9).all()
-    np.testing.assert_allclose(model.inv_covariance @ model.covariance, [np.eye(9)] * 4, rtol=0, atol=1e-11)
-
-
 @pytest.mark.parametrize("zero", [0, 0.0, np.float32(0)])
 def test_no_shrinkage_and_zero_shrinkage_are_the_same(rng, zero):
     x = frozen(rng.standard_normal((9, 4, 3)))
@@ -114,26 +100,6 @@ def test_no_shrinkage_and_zero_shrinkage_are_the_same(rng, zero):
     with pytest.warns(mvgauss.FewSamplesWarning):
         model = MultiVariateGaussian(shrinkage=zero, reg_covar=0).fit(few.astype(np.float32))
     assert model.rank == [2]
-
-
-@may_be_constant
-@pytest.mark.parametrize("shrinkage", ESTIMATED)
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_few_samples_shrink_as_in_scikit_learn(rng, shrinkage, n):
-    x = frozen(rng.standard_normal((n, 5, 3)) * np.arange(1.0, 6)[:, None])
-    want, _ = theirs(x, shrinkage)
-    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
-    assert_within(model.covariance, want, entries(want, 1e-12) + 1e-300)
-
-
-@pytest.mark.parametrize("shrinkage", ESTIMATED)
-@pytest.mark.parametrize("n", [2, 3, 9])
-def test_a_single_feature_is_not_shrunk(rng, shrinkage, n):
-    x = frozen(rng.standard_normal((n, 1, 3)) + 7)
-    want, rho = theirs(x, shrinkage)
-    model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
-    np.testing.assert_array_equal(model.diagnostics()["shrinkage"], rho)
-    assert_within(model.covariance, want, entries(want, 1e-13))
 
 
 @may_be_constant
@@ -156,10 +122,24 @@ def test_a_constant_patch_shrinks_as_in_scikit_learn_and_spoils_no_neighbour(rng
     assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
 
 
+@pytest.mark.parametrize("shrinkage", [0.3, *ESTIMATED])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n", [6, 60])
+def test_a_constant_that_differs_by_rounding_between_batches_flags_no_good_image(rng, shrinkage, dtype, n):
+    x = rng.standard_normal((n, 9, 3)).astype(dtype)
+    x[:, :, 1] = dtype(0.3) * (1 + np.finfo(dtype).eps * (np.arange(n) // 3 % 3).astype(dtype))[:, None]
+    with pytest.warns(ConstantPatchWarning, match=r"at 1 of 3 patches .* set reg_covar"):
+        model = MultiVariateGaussian(reg_covar=0, shrinkage=shrinkage).fit(frozen(x))
+    assert model.rank.tolist() == [9, 0, 9]
+    new = np.full((1, 9, 3), 0.3 * (1 + 8 * np.finfo(dtype).eps), dtype)
+    assert (model.mahalanobis(new)[:, 1] == 0).all()
+    assert (MultiVariateGaussian(shrinkage=shrinkage).fit(x).mahalanobis(new + 1)[:, 1] > 10).all()
+
+
 @pytest.mark.parametrize("n", [2, 4, 6, 40])
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_ledoit_wolf_of_two_groups_of_copies_is_no_known_ridge(rng, n, unit):
-    """Its intensity is exactly 0; rounding of it is none, and no direction but the one between them counts."""
+    """Its intensity is exactly 0, whatever rounding makes of it, and only the direction between them counts."""
     x = frozen(unit * (rng.standard_normal((2, 9, 12)) + 3)[np.arange(n) % 2])
     with pytest.warns(ConstantPatchWarning, match=r"at 12 of 12 patches .* set reg_covar"):
         model = MultiVariateGaussian(shrinkage="ledoit_wolf", reg_covar=0).fit(x)
@@ -185,16 +165,6 @@ def test_shrinkage_kept_in_single_precision_is_computed_in_double(rng, shrinkage
     want, rho = theirs(x.astype(float), shrinkage)
     assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * rho)
     assert_within(model.covariance, want, entries(want, SINGLE))
-
-
-def test_the_intensity_tends_to_zero_with_more_samples(rng):
-    for shrinkage in ESTIMATED:
-        model, seen = MultiVariateGaussian(shrinkage=shrinkage), []
-        for _ in range(4):
-            model.partial_fit(rng.standard_normal((200, 3, 1)) * np.array([[1.0], [2.0], [3.0]]))
-            seen.append(float(model.diagnostics()["shrinkage"][0]))
-        assert seen == sorted(seen, reverse=True)
-        assert 0 < seen[-1] < 0.05
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -249,7 +219,7 @@ def test_weighted_samples_shrink_as_those_that_are_there_as_often(x, seed, shrin
 
 
 @pytest.mark.parametrize("shrinkage", [0.3, *ESTIMATED])
-@pytest.mark.parametrize("c", [3, 20], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 20], ids=["a square", "rows"])
 def test_weights_need_not_be_whole(rng, shrinkage, c):
     x, w = frozen(rng.standard_normal((9, c, 2)) + 3), frozen(rng.uniform(0.2, 3, 9))
     model = MultiVariateGaussian(shrinkage=shrinkage).fit(x, sample_weight=w)
@@ -278,7 +248,7 @@ def test_weights_come_into_a_shrunk_model_by_every_way(rng, shrinkage, way):
 
 @pytest.mark.parametrize("shrinkage", ESTIMATED)
 @pytest.mark.parametrize("scale", [1e-70, 1e-30, 1e-13, 1e8, 1e30, 1e70])
-@pytest.mark.parametrize("c", [3, 20], ids=["a triangle", "rows"])
+@pytest.mark.parametrize("c", [3, 20], ids=["a square", "rows"])
 def test_the_unit_of_the_features_changes_no_intensity(rng, shrinkage, scale, c):
     x = rng.standard_normal((9, c, 2)) * np.linspace(1, 3, c)[:, None]
     model = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(x)

@@ -162,7 +162,11 @@ class LowRank(Precision):
 
     def squared_norms(self, z: Array) -> Array:
         a, r = self._split(z, refine=not self.floor.all())
-        return np.asarray(np.vecdot(a, a) + np.vecdot(r, r) * self._inverse_floor()[:, None])
+        inverse_floor = self._inverse_floor()[:, None]
+        squared = np.vecdot(a, a) + np.vecdot(r, r) * inverse_floor
+        # of the minimum over a, a = 0 is a bound, which counts where T has lost the floor to rounding
+        bound = np.vecdot(z, z) * inverse_floor
+        return np.asarray(np.where(inverse_floor > 0, np.minimum(squared, bound), squared))
 
     def solve(self, z: Array) -> Array:
         a, r = self._split(z, refine=True)  # S^-1 z is of first order in the error of a

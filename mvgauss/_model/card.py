@@ -74,7 +74,7 @@ def html(model: object, state: State | None) -> str:
             f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in _facts(model, state)
         )
         body = f'<div class="mvgauss-body"><table><tbody>{rows}</tbody></table>{_figure(state)}</div>'
-    elif None in (getattr(model, "n_features", None), getattr(model, "n_patches", None)):
+    elif any(getattr(model, name, None) is None for name in ("n_features", "n_patches")):
         status = "not fitted"
     else:
         status = "not fitted: zero means and identity covariances"
@@ -94,7 +94,7 @@ def _same(value: object, default: object) -> bool:
 def _written(name: str, value: Any) -> str:
     """Return how a parameter is written in Python; one that cannot be written, by its type."""
     if name == "dtype":
-        with suppress(TypeError, ValueError, SyntaxError):  # NumPy parses text
+        with suppress(Exception):  # `fit` says what is wrong with it
             value = np.dtype(value).name
     try:
         return repr(value.item() if isinstance(value, np.generic) else value)

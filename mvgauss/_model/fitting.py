@@ -116,7 +116,7 @@ def fit_stack(
         if earlier is not None:
             moments = earlier[b].merge(moments)
             _raise_if_not_finite(moments)
-        moments = moments.rounded(dtype)
+        moments = _rounded(moments, state)
         return moments.packed(), precision_of(moments, state) if with_precision else None
 
     n_patches = len(earlier.mean) if earlier is not None else math.prod(grid)
@@ -134,7 +134,7 @@ def merge(one: State, other: State, walk: Walk) -> State:
     mine, theirs = one.required_moments(), other.required_moments()
 
     def kernel(b: slice) -> Moments:
-        moments = mine[b].merge(theirs[b]).rounded(one.dtype)
+        moments = _rounded(mine[b].merge(theirs[b]), one)
         _raise_if_not_finite(moments)
         return moments.packed()
 
@@ -218,6 +218,14 @@ def from_inverse(mean: Array, inverse: Array, rank: Array | None, dtype: np.dtyp
     precision = blocks.walk(kernel, p, 4 * c * c * 8, stack=(p,))
     double = np.array(mean, np.float64, order="C")
     return State(None, dtype, double, precision=precision, intensity=np.zeros(p))
+
+
+def _rounded(moments: Moments, state: State) -> Moments:
+    """Return moments as a model stores them; without a ridge, refuse what its dtype has no digits for."""
+    if not state.regularisation.reg_covar:
+        weights = np.where(moments.sum_weights > 0, moments.sum_weights, 1)
+        _arguments.representable(np.sqrt(moments.trace() / weights), state.dtype)
+    return moments.rounded(state.dtype)
 
 
 def _raise_if_not_finite(moments: Moments) -> None:

@@ -64,11 +64,13 @@ def leave_one_out(state: State, x: Embedding, weights: Array | None, walk: Walk)
 def _others(state: State, b: Any, block: Array | None, weights: Array) -> LeaveOneOut:
     """Return the leave-one-out distances of a block of patches, from its samples if these are given."""
     moments = state.required_moments()[b]
+    eps = float(np.finfo(state.dtype).eps)  # in which the rows of a stream may have been
     if block is not None:
+        eps = EPS
         shared = np.broadcast_to(weights, block.shape[:2])
         fourth = state.regularisation.needs_fourth
         moments = Moments.of_block(block, shared, shared, in_rows=True, fourth=fourth)
-    return LeaveOneOut(moments, weights, state.regularisation, state.resolution)
+    return LeaveOneOut(moments, weights, state.regularisation, state.resolution, eps)
 
 
 def _refit(state: State, x: Embedding, weights: Array, squared: Array, lost: Array) -> None:

@@ -19,17 +19,20 @@ from mvgauss._linalg.whitening import EPS
 from mvgauss._stats.moments import Moments
 from mvgauss._stats.shrinkage import Regularisation, estimate
 
-#: What is left of a difference that has lost half of the digits.
-_HALF_OF_THE_DIGITS = math.sqrt(EPS)
-
 
 class LeaveOneOut:
     """Leave-one-out distances of a block of patches, of samples with weights ``(N,)``."""
 
     def __init__(
-        self, moments: Moments, weights: Array, regularisation: Regularisation, resolution: float
+        self,
+        moments: Moments,
+        weights: Array,
+        regularisation: Regularisation,
+        resolution: float,
+        eps: float = EPS,
     ) -> None:
         self.weights, self.ddof, self.resolution = weights, regularisation.ddof, resolution
+        self.half_of_the_digits = math.sqrt(eps)  # of the moments
         noise = moments.noise(resolution)
         scale, self.floor, _ = estimate(moments, regularisation, noise)
         self.unshrunk = scale * moments.divisor(regularisation.ddof)  # 1 - rho
@@ -52,7 +55,7 @@ class LeaveOneOut:
             q = self.precision_without[weight].squared_norms(v[:, i])
             difference[:, i] = 1 - g[:, None] * q * weight / beta
             squared[:, i] = q / (beta**2 * difference[:, i])
-        return squared, ~(difference > _HALF_OF_THE_DIGITS)
+        return squared, ~(difference > self.half_of_the_digits)
 
     def refitted(self, samples: Array, i: int, patches: Array) -> Array:
         """Return squared distances ``(k,)`` of sample i from others ``(k, N, C)`` that are fitted anew."""

@@ -64,18 +64,6 @@ def test_outlines_of_defects_at_the_edge_are_closed(pictures):
         np.testing.assert_allclose(path.vertices.max(axis=0), [4.5, 3.5])
 
 
-def test_outlines_can_be_seen_on_every_colour(pictures):
-    line = outlines(plot.anomaly_maps(*pictures).axes[4])[0]
-    assert line.get_edgecolor().tolist() == [[1, 1, 1, 1]]
-    assert line.get_path_effects()
-
-
-def test_titles_stand_above_the_images(pictures):
-    images, maps, _ = pictures
-    figure = plot.anomaly_maps(images, maps, titles=["a", "b", "c"])
-    assert [ax.get_title() for ax in figure.axes[:6]] == ["a", "b", "c", "", "", ""]
-
-
 def test_titles_wider_than_their_image_are_broken(pictures):
     images, maps, _ = pictures
     title = "a title of so many words that it is much wider than its image\nand 13.2"
