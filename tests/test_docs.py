@@ -16,9 +16,13 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 FENCE = re.compile(r"^```(?P<kind>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What pages may import besides NumPy, SciPy and the standard library: the extra `docs` brings it.
-OPTIONAL = ("dask", "h5py", "matplotlib", "onnx", "onnxruntime", "sklearn", "torch", "tqdm", "zarr")
+OPTIONAL = ("dask", "h5py", "matplotlib", "onnx", "onnxruntime", "pandas", "sklearn", "torch", "tqdm", "zarr")
 #: What programs and optional parts need that pages import or run.
-NEEDS = {"fit_folder": ["tqdm"], "mvgauss.pictures": ["matplotlib", "onnxruntime", "PIL"]}
+NEEDS = {
+    "fit_folder": ["tqdm"],
+    "mvgauss.pictures": ["matplotlib", "onnxruntime", "PIL"],
+    "import published": ["sklearn", "array_api_extra"],
+}
 #: What a reader sees of code without running it: shell commands, output, data.
 SHOWN = {"sh", "text", "console", "bibtex", "toml", "yaml", ""}
 #: How a page shows an error: without a traceback, which would name places of this machine.
