@@ -44,7 +44,7 @@ class DefaultThresholdWarning(UserWarning):
 
 
 class FewSamplesWarning(UserWarning):
-    """Covariances of no more samples than features, without shrinkage."""
+    """Covariances of no more samples than features, with neither ridge nor shrinkage."""
 
 
 class PictureWarning(UserWarning):

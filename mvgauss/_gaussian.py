@@ -206,8 +206,8 @@ class MultiVariateGaussian:
         Warns
         -----
         FewSamplesWarning
-            If there are no more samples than features, and no shrinkage; of an array that is read part
-            by part, at the first use.
+            If there are no more samples than features, and neither ridge nor shrinkage; of an array that
+            is read part by part, at the first use.
         ConstantPatchWarning
             If there is shrinkage without a ridge, and patches where nothing varies.
         PictureWarning
@@ -1236,13 +1236,13 @@ def _warn_of_pictures(x: Embedding) -> None:
 
 
 def _warn_of_fit(state: State) -> None:
-    """Warn of few samples without shrinkage, and of patches where shrinkage adds nothing."""
+    """Warn of few samples without regularisation, and of patches where shrinkage adds nothing."""
     n, c, regularisation = state.n_samples, state.n_features, state.regularisation
-    if n <= c and not regularisation.shrinkage and state.calibration is None:
+    if n <= c and not regularisation.regularises and state.calibration is None:
         _arguments.warn(
-            f"{n} samples of {c} features, without shrinkage: new good images lie much farther away than the "
-            "fitted ones (leave_one_out(embedding) shows how far); shrinkage='oas' or 'ledoit_wolf' helps, "
-            "and so do fewer features",
+            f"{n} samples of {c} features, with neither ridge nor shrinkage: new good images lie much farther "
+            "away than the fitted ones (leave_one_out(embedding) shows how far); set reg_covar=0.01 or "
+            "shrinkage='oas', and use fewer features if you can",
             FewSamplesWarning,
         )
     if regularisation.shrinkage and not regularisation.reg_covar:

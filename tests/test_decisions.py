@@ -239,20 +239,22 @@ def test_a_file_that_only_scores_needs_no_law(rng, tmp_path):
 
 
 def of_parts(x):
-    """Return models that come to few samples by and by."""
-    streamed = MultiVariateGaussian().partial_fit(x[:2]).partial_fit(x[2:])
-    merged = MultiVariateGaussian().partial_fit(x[:2]).merge(MultiVariateGaussian().partial_fit(x[2:]))
+    """Return models without a ridge that come to few samples by and by."""
+    streamed, merged, other = (MultiVariateGaussian(reg_covar=0) for _ in range(3))
+    streamed.partial_fit(x[:2]).partial_fit(x[2:])
+    merged.partial_fit(x[:2]).merge(other.partial_fit(x[2:]))
     return {"streamed": streamed, "merged": merged}
 
 
 @pytest.mark.filterwarnings("error")
-def test_few_samples_without_shrinkage_warn_once(rng):
+def test_few_samples_with_neither_ridge_nor_shrinkage_warn_once(rng):
     x = images(rng, 5, c=5)
     with pytest.warns(FewSamplesWarning, match=r"5 samples of 5 features.*leave_one_out.*'oas'") as caught:
-        MultiVariateGaussian().fit(x)
+        MultiVariateGaussian(reg_covar=0).fit(x)
     assert [w.filename for w in caught] == [__file__]
-    MultiVariateGaussian(shrinkage="oas").fit(x)
-    MultiVariateGaussian().fit(x[:, :4])
+    MultiVariateGaussian().fit(x)
+    MultiVariateGaussian(reg_covar=0, shrinkage="oas").fit(x)
+    MultiVariateGaussian(reg_covar=0).fit(x[:, :4])
 
 
 @pytest.mark.filterwarnings("error")
@@ -282,14 +284,14 @@ def test_few_samples_do_not_warn_before_they_are_used_nor_where_they_are_enough(
     model = of_parts(x)["streamed"]
     model.save(tmp_path / "m.npz")
     model.partial_fit(images(rng, 1, c=5)).mahalanobis(x)
-    MultiVariateGaussian(shrinkage="oas").partial_fit(x).mahalanobis(x)
+    MultiVariateGaussian().partial_fit(x).mahalanobis(x)
     with pytest.raises(FewSamplesWarning):
         MultiVariateGaussian.load(tmp_path / "m.npz").mahalanobis(x)
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_warning_that_is_an_error_leaves_the_model_as_it_was(rng):
-    model = MultiVariateGaussian().fit(images(rng, 9, c=5))
+    model = MultiVariateGaussian(reg_covar=0).fit(images(rng, 9, c=5))
     before = model.mean
     with pytest.raises(FewSamplesWarning):
         model.fit(images(rng, 5, c=5))
@@ -326,3 +328,18 @@ def test_an_embedding_of_another_shape_is_refused_with_one_remedy(rng, axis, sha
     with pytest.raises(ValueError, match=hint) as caught:
         model.mahalanobis(np.zeros(shape))
     assert sum(remedy in str(caught.value) for remedy in remedies) == 1
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_images_without_weight_set_no_limit(rng, calibrated):
+    x = images(rng, 60, c=5)
+    bad = np.concatenate([x, 9 + images(rng, 20, c=5)])
+    w = frozen(np.arange(80) < 60, float)
+    model = MultiVariateGaussian().fit(bad, sample_weight=w)
+    good = MultiVariateGaussian().fit(x)
+    if calibrated:
+        model.calibrate(bad, sample_weight=w)
+        good.calibrate(x)
+        np.testing.assert_allclose(model.image_p_value(x), good.image_p_value(x))
+    limit = model.threshold(bad, 0.1, source="training", sample_weight=w)
+    assert np.isclose(limit, good.threshold(x, 0.1, source="training"))

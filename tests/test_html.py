@@ -158,12 +158,13 @@ def test_the_distribution_and_the_threshold_are_told(rng):
     ("n", "parameters", "text"),
     [
         (7, {}, "1.4"),
-        (5, {}, "1, too few without shrinkage: try shrinkage='oas'"),
-        (2, {}, "0.4, too few without shrinkage: try shrinkage='oas'"),
-        (2, {"shrinkage": 0.1}, "0.4"),
+        (5, {"reg_covar": 0}, "1, too few with neither ridge nor shrinkage"),
+        (2, {"reg_covar": 0}, "0.4, too few with neither ridge nor shrinkage"),
+        (2, {"reg_covar": 0, "shrinkage": 0.1}, "0.4"),
+        (2, {}, "0.4"),
     ],
 )
-def test_no_more_samples_than_features_ask_for_shrinkage(rng, n, parameters, text):
+def test_no_more_samples_than_features_ask_for_regularisation(rng, n, parameters, text):
     assert read(fitted(rng, (n, 5, 3), **parameters)).facts["samples per feature"] == text
 
 

@@ -111,8 +111,8 @@ def _facts(model: object, state: State) -> Iterator[tuple[str, str]]:
         yield "samples", "unknown, the model was made from parameters"
     yield "features", f"{c:,}"
     if n:
-        few = ", too few without shrinkage: try shrinkage='oas'"
-        yield "samples per feature", _number(n / c) + few * (n <= c and regularisation.shrinkage is None)
+        few = ", too few with neither ridge nor shrinkage"
+        yield "samples per feature", _number(n / c) + few * (n <= c and not regularisation.regularises)
     if state.grid == ():
         yield "grid", "none, one Gaussian"
     else:

@@ -149,8 +149,7 @@ def offset(state: State) -> Array:
 
 def calibrated(state: State, x: Embedding, weights: Array | None, walk: Walk) -> State:
     """Return the same state with the leave-one-out distances of the fitted images."""
-    _raise_if_a_direction_is_lost(state, weights)
-    d = leave_one_out(state, x, weights, walk)
+    d = _left_out_of_good(state, x, weights, walk)
     distances = np.sort(np.ascontiguousarray(d.reshape(len(d), -1).T), axis=1)
     return replace(state, calibration=Calibration(distances, np.sort(largest(d))))
 
@@ -159,7 +158,6 @@ def with_limit_of_training(
     state: State, x: Embedding, weights: Array | None, rate: float, walk: Walk
 ) -> State:
     """Return the same state with a limit from the leave-one-out distances of the fitted images."""
-    _raise_if_a_direction_is_lost(state, weights)
     stored = None if state.calibration is None else state.calibration.largest
     if stored is not None and not state.weighted:
         sums = sum((_sums(x, stack) for _, stack in x.parts()), np.zeros(()))
@@ -168,7 +166,7 @@ def with_limit_of_training(
             _arguments.raise_error("embedding", wanted, f"{x.n_samples}, not those")
         good = stored
     else:
-        good = largest(leave_one_out(state, x, weights, walk))
+        good = largest(_left_out_of_good(state, x, weights, walk))
     return with_limit(state, distributions.conformal_limit(good, rate))
 
 
@@ -222,8 +220,11 @@ def _warn_of_limit(state: State) -> None:
         )
 
 
-def _raise_if_a_direction_is_lost(state: State, weights: Array | None) -> None:
-    """Refuse leave-one-out limits of pseudo-inverses that lose a direction with an image."""
+def _left_out_of_good(state: State, x: Embedding, weights: Array | None, walk: Walk) -> Array:
+    """Return the leave-one-out distances of the images that have a weight.
+
+    Pseudo-inverses that lose a direction with an image are refused.
+    """
     n = state.n_samples if weights is None else np.count_nonzero(weights)
     if state.n_samples and not state.regularisation.regularises and n <= state.n_features + 1:
         _arguments.raise_error(
@@ -233,6 +234,8 @@ def _raise_if_a_direction_is_lost(state: State, weights: Array | None) -> None:
             hint="without one of them a pseudo-inverse loses a direction; set reg_covar or shrinkage, or use "
             "good images that were not fitted",
         )
+    d = leave_one_out(state, x, weights, walk)
+    return d if weights is None else d[weights > 0]
 
 
 def _sums(x: Embedding, stack: Array) -> Array:

@@ -305,9 +305,9 @@ def _checked_calibration(arrays: Mapping[str, Array], n: int) -> Calibration | N
     if distances is None:
         return None
     ordered = [a for a in (distances, largest) if a is not None]
-    if distances.shape[1] != n or any((a[..., 1:] < a[..., :-1]).any() for a in ordered):
+    if distances.shape[1] > n or any((a[..., 1:] < a[..., :-1]).any() for a in ordered):
         got = f"shape {distances.shape}, or out of order"
-        _arguments.raise_error("loo_distances", f"{n} of each patch in order", got)
+        _arguments.raise_error("loo_distances", f"at most {n} of each patch in order", got)
     return Calibration(distances, largest)
 
 
