@@ -153,6 +153,7 @@ FEATURES = {
     "lists": "nested lists instead of arrays",
     "symmetric_weighted": "weighted and complex results, too, equal their conjugate transposes",
     "fractional_ddof": "any real `ddof`",
+    "shifted": "an offset costs nothing: a sample is subtracted first, and then the mean",
 }
 #: What numpy.cov itself has not got.
-BEYOND_NUMPY = frozenset({"symmetric_weighted", "fractional_ddof"})
+BEYOND_NUMPY = frozenset({"symmetric_weighted", "fractional_ddof", "shifted"})

@@ -10,6 +10,7 @@ import numpy as np
 from mvgauss.testing._bounds import cov_bound
 from mvgauss.testing._calls import Array, BrokenError, Subject, equal, hermitian, within
 from mvgauss.testing._cases import (
+    LONGLEY,
     THREE,
     Dtype,
     Source,
@@ -20,6 +21,7 @@ from mvgauss.testing._cases import (
     fweights,
     of_items,
     samples,
+    smls,
     stacks,
     table,
     these,
@@ -73,6 +75,12 @@ def exactly(source: Source, **made: Any) -> Callable[..., None]:
         exact,
         lambda d: ((x, {k: m(x) if callable(m) else m for k, m in made.items()}) for x in source(d)),
     )
+
+
+def without_offset(f: Subject, dtype: Dtype, x: Array) -> None:
+    """Hold one call against the bound of the same samples less the first of them."""
+    z = x - x[:1]  # exact, since the numbers have the same leading digits
+    within(f.answer(x), exact_cov(x), cov_bound(z, dtype=dtype))
 
 
 def divided(*ddofs: int | None, **made: Any) -> Callable[..., None]:
@@ -138,6 +146,14 @@ LAWS = (
         "passes, no running updates.", "two_pass", exactly(far)),
     law("the_offset_of_weighted_data_costs_no_digits: The weighted mean is subtracted before anything is "
         "multiplied.", "two_pass aweights", exactly(far, aweights=aweights)),
+    law("data_sets_of_nist_are_not_squared: SmLs07 to 09 have 13 constant leading digits.",
+        "", each(exact, lambda d: ((x, {}, True) for x in smls(d)))),
+    law("data_sets_of_nist_lose_no_digits_but_those_of_the_mean: SmLs07 to 09 by two passes.",
+        "two_pass", exactly(smls)),
+    law("data_sets_of_nist_lose_no_digits: SmLs07 to 09 are as exact as without their 13 leading digits, "
+        "since a sample is subtracted before the mean is computed.", "shifted", each(without_offset, smls)),
+    law("longleys_data_have_their_covariance: Its variances differ by a factor of 2e7, and it is nearly "
+        "singular (NIST).", "", exactly(these(LONGLEY))),
     law("scaling_the_data_scales_the_covariance: Small and large data keep all digits: nothing is added.",
         "", exactly(lambda d: ((x * 2.0**k).astype(d) for k in (-10, -20, 20) for x in samples(d)))),
     law("a_constant_feature_has_no_variance: Its variance and covariances are zero: no hidden ridge.",

@@ -9,9 +9,19 @@ import numpy as np
 
 from mvgauss.testing._bounds import distance_bound, pinv_bound
 from mvgauss.testing._calls import Array, Subject, array_of, equal, hermitian, holds, shaped, typed, within
-from mvgauss.testing._cases import Dtype, covariances, frozen, root, rotated, table, these
+from mvgauss.testing._cases import (
+    LONGLEY,
+    LONGLEY_SQUARED_CORRELATION,
+    Dtype,
+    covariances,
+    frozen,
+    root,
+    rotated,
+    table,
+    these,
+)
 from mvgauss.testing._laws import each, law
-from mvgauss.testing._oracle import exact_mahalanobis, exact_pinv
+from mvgauss.testing._oracle import exact_cov, exact_mahalanobis, exact_pinv
 
 #: What is said of a quadratic form that is negative, or has no root.
 NEGATIVE = "a square is negative by rounding; take np.sqrt(np.maximum(squares, 0)), or the norm of a factor"
@@ -22,6 +32,26 @@ FULL, DEFICIENT = (4.0, 1.0, 0.5, 0.25), (1.0, 0.5, 0.0, 0.0)
 def inverse(f: Subject, dtype: Dtype, s: Array, rank: Any = None) -> None:
     """Hold one call against the exact pseudo-inverse."""
     within(f.answer(s), exact_pinv(s, dtype=np.float64), pinv_bound(s, rank=rank, dtype=dtype))
+
+
+def longley(dtype: Dtype) -> Array:
+    """Return the correlations of Longley's data, whose condition number is 21,000."""
+    s = np.asarray(exact_cov(LONGLEY))
+    scale = np.sqrt(np.diag(s))
+    correlations: Array = s / (scale[:, None] * scale)
+    return correlations.astype(dtype)
+
+
+def regression(f: Subject, dtype: Dtype) -> None:
+    """Hold the squared correlation of Longley's last column with the others to the certified one."""
+    r = longley(dtype)
+    inverse(f, dtype, r)
+    got = f.answer(r)
+    unexplained = 1 - LONGLEY_SQUARED_CORRELATION
+    rounding = len(r) * float(np.finfo(dtype).eps)
+    bound = pinv_bound(r, error=rounding, dtype=dtype).max() * unexplained**2
+    squared = got._replace(value=1 - 1 / got.value[-1, -1].astype(np.float64))
+    within(squared, LONGLEY_SQUARED_CORRELATION, 2 * bound)
 
 
 def unchanged(f: Subject, dtype: Dtype, s: Array) -> None:
@@ -148,6 +178,8 @@ PINV_LAWS = (
         "", each(inverse, known(lambda r, c: r == c, 1))),
     law("a_singular_matrix_has_its_pseudo_inverse: The directions of variance zero stay zero.",
         "", each(inverse, known(lambda r, c: 0 < r < c, 1))),
+    law("longleys_data_have_their_squared_correlation: It is 1 - 1 / p for the last diagonal entry p of the "
+        "inverse of the correlations, certified by NIST.", "", regression),
     law("the_pseudo_inverse_of_zeros_is_zeros: No direction counts.",
         "", each(unchanged, these([[0]], np.zeros((3, 3))))),
     law("the_first_identity_of_moore_and_penrose_holds: A P A = A.",
