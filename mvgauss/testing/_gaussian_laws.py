@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mvgauss.testing._bounds import cov_bound, distance_bound, mean_bound, pinv_
 from mvgauss.testing._calls import Answer, Array, Subject, array_of, holds, shaped, within
 from mvgauss.testing._cases import Dtype, frozen, root, table, these
 from mvgauss.testing._laws import each, law
-from mvgauss.testing._oracle_gaussian import exact_gaussian
+from mvgauss.testing._oracle_gaussian import ExactGaussian, exact_gaussian
 
 
 def fitting(f: Subject, *before: Array) -> Subject:
@@ -55,6 +56,18 @@ def scored(f: Subject, embedding: Array, images: Array, *before: Array, **weight
     return scoring(f, embedding, *before, **weights).answer(images)
 
 
+def exact(embedding: Array, ridge: float, w: Any = None) -> ExactGaussian:
+    """Return the exact fit of an embedding, computed once however many laws need it."""
+    weights = None if w is None else tuple(np.asarray(w, np.float64).tolist())
+    return _exact(embedding.tobytes(), embedding.shape, embedding.dtype, ridge, weights)
+
+
+@lru_cache(maxsize=64)
+def _exact(data: bytes, shape: tuple[int, ...], dtype: Dtype, ridge: float, w: Any) -> ExactGaussian:
+    """Return the exact fit of an embedding that is given by its bytes."""
+    return exact_gaussian(np.frombuffer(data, dtype).reshape(shape), ridge, sample_weight=w)
+
+
 def patches(embedding: Array) -> Array:
     """Return an embedding as a stack of samples ``(P, N, C)``."""
     return np.moveaxis(embedding.reshape(*embedding.shape[:2], -1), -1, 0)
@@ -63,13 +76,13 @@ def patches(embedding: Array) -> Array:
 def inverse_bound(embedding: Array, ridge: float, dtype: Dtype, w: Any = None) -> Array:
     """Bound the error of inverse covariances that come from an embedding."""
     error = np.linalg.norm(cov_bound(patches(embedding), fweights=w, dtype=dtype), axis=(-2, -1))
-    s = exact_gaussian(embedding, ridge, sample_weight=w).covariance
+    s = exact(embedding, ridge, w).covariance
     return pinv_bound(s, error=error, dtype=dtype)
 
 
 def score_bound(embedding: Array, images: Array, ridge: float, dtype: Dtype, w: Any = None) -> Array:
     """Bound the error of distances of images from a model that was fitted to an embedding."""
-    fit = exact_gaussian(embedding, ridge, sample_weight=w)
+    fit = exact(embedding, ridge, w)
     off, means = inverse_bound(embedding, ridge, dtype, w), mean_bound(patches(embedding), dtype=dtype)
     roots, bounds = fit.mahalanobis(images).reshape(len(images), -1), []
     for p, y in enumerate(patches(images)):
@@ -96,19 +109,19 @@ def embeddings(dtype: Dtype) -> Iterator[Array]:
 
 def inverse(f: Subject, dtype: Dtype, x: Array, ridge: float) -> None:
     """Hold inverse covariances against the exact ones."""
-    within(fitted(f, x)[1], exact_gaussian(x, ridge).inv_covariance, inverse_bound(x, ridge, dtype))
+    within(fitted(f, x)[1], exact(x, ridge).inv_covariance, inverse_bound(x, ridge, dtype))
 
 
 def mean(f: Subject, dtype: Dtype, x: Array, ridge: float, *before: Array) -> None:
     """Hold means against the exact ones, also after fits to other embeddings."""
     bound = mean_bound(patches(x), dtype=dtype).T
-    within(fitted(f, x, *before)[0], exact_gaussian(x, ridge).mean, bound)
+    within(fitted(f, x, *before)[0], exact(x, ridge).mean, bound)
 
 
 def weighted(f: Subject, dtype: Dtype, x: Array, w: Any, ridge: float) -> None:
     """Hold means and inverse covariances of weighted images against the exact ones."""
     w = np.asarray(w, dtype)
-    (mean, inverse), want = fitted(f, x, sample_weight=w), exact_gaussian(x, ridge, sample_weight=w)
+    (mean, inverse), want = fitted(f, x, sample_weight=w), exact(x, ridge, w)
     within(mean, want.mean, mean_bound(patches(x), dtype=dtype).T)
     within(inverse, want.inv_covariance, inverse_bound(x, ridge, dtype, w))
 
@@ -135,7 +148,7 @@ def single_in_double(f: Subject, dtype: Dtype, ridge: float) -> None:
     for x in embeddings(np.dtype(np.float32)):
         # features that nearly agree: their small difference is lost in single precision
         y = (300 + 40 / 7 * x[:, :1] + x / 3).astype(np.float32)
-        want = exact_gaussian(y, ridge).inv_covariance
+        want = exact(y, ridge).inv_covariance
         norm = np.linalg.norm(want, 2, axis=(-2, -1))[:, None, None]
         # a result may be the product of a factor in single precision: C roundings of its norm
         within(fitted(f, y)[1], want, inverse_bound(y, ridge, dtype) + 2 * y.shape[1] * eps * norm)
@@ -154,7 +167,7 @@ def distances(
     """Hold the distances of images against the exact ones."""
     weights = {} if w is None else {"sample_weight": np.asarray(w, dtype)}
     got = scored(f, x, y, *before, **weights)
-    want = exact_gaussian(x, ridge, sample_weight=w).mahalanobis(y)
+    want = exact(x, ridge, w).mahalanobis(y)
     within(got, want, score_bound(x, y, ridge, dtype, w))
     return got
 
@@ -167,7 +180,7 @@ def one_by_one(f: Subject, dtype: Dtype, x: Array, y: Array, ridge: float) -> No
 
 def at_the_mean(f: Subject, dtype: Dtype, x: Array, ridge: float) -> None:
     """Hold the distances of the mean image to what an error of the mean may be."""
-    y = exact_gaussian(x, ridge).mean.reshape(1, *x.shape[1:]).astype(dtype)
+    y = exact(x, ridge).mean.reshape(1, *x.shape[1:]).astype(dtype)
     got = distances(f, dtype, x, y, ridge)
     holds(got, (got.value >= 0).all(), "distances >= 0", got.value)
 
@@ -185,7 +198,7 @@ LAWS = (
     law("the_inverse_is_that_of_the_covariance_plus_ridge: Inverses (P, C, C) of S + ridge I, with divisor "
         "N - 1 and each patch alone.", "", each(inverse, embeddings)),
     law("means_are_features_by_patches: Their shape is (C, P) with P = H W.", "", each(
-        lambda f, d, x, ridge: _calls.shaped(fitted(f, x)[0], exact_gaussian(x).mean.shape), embeddings)),
+        lambda f, d, x, ridge: shaped(fitted(f, x)[0], exact(x, ridge).mean.shape), embeddings)),
     law("patches_are_numbered_row_by_row: Patch p = h W + w, and the mean is that of its patch.",
         "", each(mean, embeddings)),
     law("a_constant_feature_has_the_ridge_as_variance: The ridge is absolute, and added once.",
