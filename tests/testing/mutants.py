@@ -30,7 +30,7 @@ COV = {
             "with_fweights_the_divisor_is_their_sum_minus_ddof with_aweights_the_divisor_uses_their_squares",
         "divisor = total - ddof * (w * w).sum(axis=-1) / total":
             "fweights_repeat_samples with_both_weights_the_divisor_uses_f_a_squared",
-        "b = a if fweights is None or aweights is None else w\ndivisor = total - ddof * (w * b).sum(-1) / total":
+        "b = w if (a != 1).any() and (f != 1).any() else a\ndivisor = total - ddof * (w * b).sum(-1) / total":
             "with_both_weights_the_divisor_uses_f_a_squared",
         "divisor = total - ddof":
             "equal_aweights_change_nothing with_both_weights_the_divisor_uses_f_a_squared",

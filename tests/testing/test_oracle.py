@@ -22,6 +22,7 @@ from mvgauss.testing import (
     strategies,
     svd_gaussian,
 )
+from mvgauss.testing._cases import LONGLEY, smls
 
 fractions = st.fractions(min_value=-(2**70), max_value=2**70, max_denominator=2**80)
 DTYPES = [np.float16, np.float32, np.float64, np.longdouble]
@@ -267,7 +268,6 @@ def test_a_singular_gaussian_has_a_density_on_its_support_only():
 # independence
 
 FOLDER = Path(mvgauss.testing.__file__).parent
-FORBIDDEN = {"mvgauss", "scipy"}
 
 
 def imported(path):
@@ -299,7 +299,7 @@ def test_the_oracle_knows_no_linear_algebra_of_numpy(module):
 
 
 def test_the_data_sets_of_nist_have_their_certified_numbers():
-    """Of SmLs07 the mean square within treatments, 0.01; doubles of 13 digits before the point miss it by 6e-5."""
+    """Of SmLs07 the mean square within treatments is 0.01; doubles of 13 digits miss it by 6e-5 of that."""
     (small, *_) = smls(np.dtype(float))
     tenths = np.round(small * 10) - 1e13
     assert exact_cov(tenths / 10)[0, 0] == pytest.approx(0.01, rel=1e-14)
