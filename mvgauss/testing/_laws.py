@@ -128,12 +128,17 @@ class Check:
         return None
 
     def only_single(self, implementation: Any) -> bool:
-        """Return whether the laws of any implementation hold in single precision, and not in double."""
+        """Return whether the first law is broken in double, but not in single precision.
+
+        Other mistakes may be as small: either the result says its dtype, or all laws without features hold.
+        """
         plain = [replace(self, law=law) for law in self.suite.laws if not law.features]
-        if self.dtype == np.float32 or plain[0].broken(implementation) is None:
+        broken = None if self.dtype == np.float32 else plain[0].broken(implementation)
+        if broken is None:
             return False
         single = [replace(check, dtype=np.dtype(np.float32)) for check in plain]
-        return all(check.broken(implementation) is None for check in single)
+        concerned = single[:1] if "(float32)" in broken.got else single
+        return all(check.broken(implementation) is None for check in concerned)
 
     def told(self, broken: BrokenError) -> str:
         """Return the law and how it is broken, as text."""
@@ -148,21 +153,19 @@ def hold(checks: Sequence[Check], implementation: Any) -> None:
     broken = [(check, error) for check, error in found if error is not None]
     if not broken:
         return
-    lines, shown = [f"{len(broken)} of {len(checks)} laws broken:"], broken
-    (first, error), suite = broken[0], checks[0].suite
-    if first.only_single(implementation):
-        lines.append(wrapped("hint", SINGLE))
-    elif first.law is not suite.laws[0]:
+    lines, (first, error) = [f"{len(broken)} of {len(checks)} laws broken:"], broken[0]
+    if first.law is first.suite.laws[0] and error.hint:
+        shown = broken[:1]  # the others follow from it
+    else:
+        lines += [wrapped("hint", SINGLE)] if first.only_single(implementation) else []
         lines += _without(checks, broken)
         shown = [(check, error) for check, error in broken if not _unknown(check, error)]
-    elif error.hint:
-        shown = broken[:1]  # the others follow from it
     raise AssertionError("\n".join(lines) + "".join(f"\n\n{text}" for text in _grouped(shown)))
 
 
 def _unknown(check: Check, error: BrokenError) -> set[str]:
-    """Return the features of a law that are arguments which the implementation does not know."""
-    return {f for f in check.law.features if f"argument '{f}'" in error.got}
+    """Return the features that are arguments which the implementation does not know, and a law needs."""
+    return {f for f in check.suite.features if f"argument '{f}'" in error.got}
 
 
 def _tried(law: Law) -> set[str]:
@@ -171,18 +174,22 @@ def _tried(law: Law) -> set[str]:
 
 
 def _without(checks: Sequence[Check], broken: Sequence[tuple[Check, BrokenError]]) -> list[str]:
-    """Return which features are missing, as all their laws are broken, and the call that leaves them out."""
+    """Return which features are missing, and the call that leaves them out.
+
+    They are arguments that are not known, and where the first law holds, features whose laws are all broken.
+    """
     suite, chosen, names = checks[0].suite, checks[0].features, {check.name for check, _ in broken}
     concerned = {f for check in checks for f in check.law.features}
     # an argument that is not known raises, and so keeps the laws of what is refused
     holding = {f for check in checks if check.name not in names for f in _tried(check.law)}
     unknown = {f for check, error in broken for f in _unknown(check, error)}
-    missing = [f for f in suite.features if f in (concerned - holding) | unknown]
+    lacking = set() if suite.laws[0].name in names else concerned - holding
+    missing = [f for f in suite.features if f in lacking | unknown]
     if not missing:
         return []
     present = ", ".join(f'"{f}"' for f in suite.features if f in chosen and f not in missing)
     call = f"check_{suite.name}({suite.argument}, features=[{present}])"
-    return [wrapped("missing", ", ".join(missing)), wrapped("if meant", call)]
+    return [wrapped("missing", ", ".join(missing)), wrapped("without", call)]
 
 
 def _grouped(broken: Sequence[tuple[Check, BrokenError]]) -> Iterator[str]:

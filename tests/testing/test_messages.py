@@ -71,7 +71,7 @@ def test_a_report_begins_with_what_is_missing_and_the_call_that_leaves_it_out():
     text = report(check_cov, textbook)
     head = " ".join(text.split("\n\n")[0].split())
     assert "missing: rowvar, bias, ddof, aweights, fweights, dtype, stacks, weight_stacks, complex" in head
-    assert 'if meant: check_cov(func, features=["degenerate", "nan", "errors", "two_pass"' in head
+    assert 'without: check_cov(func, features=["degenerate", "nan", "errors", "two_pass"' in head
     assert "unexpected keyword argument 'aweights'" not in text
     assert len(text.splitlines()) < 80
 
@@ -112,6 +112,13 @@ def test_the_errors_of_single_precision_are_told_of():
     assert hint in report(cov_checks()[0], lambda x: textbook(x.astype(np.float32)).astype(float))
     for wrong in (lambda x: 2 * textbook(x), lambda x: textbook(x) + 1e-8):
         assert hint not in report(check_cov, wrong, features=[])
+
+
+def test_a_function_of_one_argument_in_single_precision_is_told_both():
+    text = report(check_cov, lambda x: textbook(np.asarray(x, np.float32)))
+    assert "hint:     the errors are those of single precision" in text
+    assert "missing:  rowvar, bias, ddof, aweights, fweights, dtype\n" in text
+    assert "unexpected keyword argument 'aweights'" not in text
 
 
 def test_the_root_of_a_negative_square_is_told_its_remedy():

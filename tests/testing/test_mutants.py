@@ -11,6 +11,7 @@ from mvgauss.testing import (
     cov_checks,
     exact_cov,
     gaussian_checks,
+    load_vectors,
     mahalanobis_checks,
     pinv_checks,
 )
@@ -67,6 +68,24 @@ def test_every_law_refuses_a_mutant(suite):
     """A law that nothing breaks may be one that holds for anything."""
     laws = {check.name for check in SUITES[suite][0](np.float64)}
     assert laws == {law for name, _, law in ROWS if name == suite}
+
+
+#: Mistakes of a score that a single fit shows; weights, earlier fits and wrong images are for the laws.
+SCORES = [
+    changed
+    for name, changed, law in ROWS
+    if name == "Gaussian" and "distance" in law and "last_fit" not in law and "weighted" not in law
+]
+
+
+@pytest.mark.parametrize("changed", sorted(set(SCORES)))
+def test_a_mistake_of_a_score_is_refused_by_a_golden_vector(changed):
+    with pytest.raises(AssertionError, match=r"'fit: .*', distances"):  # noqa: PT012
+        for vector in load_vectors("fit"):
+            if vector.arguments["reg_covar"] == 0.01:
+                model = mutant("Gaussian", changed)()
+                model.fit(vector.arguments["embedding"])
+                vector.check(distances=model.mahalanobis(vector.arguments["scored"].copy()))
 
 
 @pytest.mark.slow
