@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,27 @@ __all__ = ["assert_within"]
 Array = NDArray[Any]
 
 
-class BrokenError(AssertionError):
-    """A law does not hold: the call, what was expected and what came."""
+#: Length of the longest line of a report.
+WIDTH = 120
 
-    def __init__(self, call: str, expected: object, got: object) -> None:
-        super().__init__(f"    call:     {call}\n    expected: {expected}\n    got:      {got}")
+
+class BrokenError(AssertionError):
+    """A law does not hold: the call, what was expected, what came, and what may mend it."""
+
+    def __init__(self, call: str, expected: object, got: object, hint: str = "") -> None:
+        self.call, self.expected, self.got, self.hint = call, str(expected), str(got), hint
+        lines = {"call": call, "expected": self.expected, "got": self.got, "hint": hint}
+        super().__init__("\n".join(wrapped(name, text) for name, text in lines.items() if text))
+
+    def hinted(self, hint: str) -> BrokenError:
+        """Return the same with a hint."""
+        return BrokenError(self.call, self.expected, self.got, hint)
+
+
+def wrapped(name: str, value: str) -> str:
+    """Write a value behind its name, on lines of a bounded length."""
+    first = f"    {name + ':':<10}"
+    return textwrap.fill(f"{first}{value}", WIDTH, subsequent_indent=" " * len(first), break_on_hyphens=False)
 
 
 class Answer(NamedTuple):
@@ -37,6 +54,7 @@ class Subject:
     function: Callable[..., Any]
     features: frozenset[str] = frozenset()  #: what it has; arguments that are no features are not passed
     asarray: Callable[[Array], Any] | None = None  #: makes its arrays of NumPy's
+    name: str = "f"  #: as it is called in messages
 
     def given(self, value: Any) -> Any:
         """Return a copy of an array as the implementation takes it; what is read-only stays what it is."""
@@ -53,7 +71,7 @@ class Subject:
 
     def _call(self, args: Any, kwargs: Any, ours: Any, named: Any) -> tuple[Any, Answer]:
         """Call with these very arguments, made of those of the law."""
-        call = written(*args, **kwargs)
+        call = written(self.name, *args, **kwargs)
         with warnings.catch_warnings(record=True) as caught, np.errstate(all="ignore"):
             warnings.simplefilter("always")
             try:
@@ -140,10 +158,10 @@ def equal(got: Answer, want: Any, expected: str) -> None:
     holds(got, same, f"{expected}: {brief(want)}", brief(got.value))
 
 
-def holds(got: Answer, condition: Any, expected: object, value: object) -> None:
-    """Expect a condition."""
+def holds(got: Answer, condition: Any, expected: object, value: object, hint: str = "") -> None:
+    """Expect a condition; a hint says what may mend it."""
     if not condition:
-        raise BrokenError(got.call, expected, value)
+        raise BrokenError(got.call, expected, value, hint)
 
 
 def shaped(got: Answer, shape: tuple[int, ...]) -> None:
@@ -168,10 +186,10 @@ def hermitian(got: Answer) -> None:
     equal(got._replace(value=value), transpose, "symmetric to the last bit, as its transpose")
 
 
-def written(*args: Any, **kwargs: Any) -> str:
-    """Write a call down."""
+def written(function: str, *args: Any, **kwargs: Any) -> str:
+    """Write a call of a function down."""
     parts = [brief(a) for a in args] + [f"{k}={brief(v)}" for k, v in kwargs.items()]
-    return f"f({', '.join(parts)})"
+    return f"{function}({', '.join(parts)})"
 
 
 def brief(value: Any) -> str:

@@ -15,6 +15,28 @@ Source = Callable[[Dtype], Iterable[Array]]
 #: Three samples of two features, for laws that one input settles.
 THREE = np.array([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])
 
+#: Longley's data of 1967, of NIST's Statistical Reference Datasets: six economic series of 1947 to 1962, and
+#: employment. Its seventh column by the other six has the certified squared correlation that follows.
+LONGLEY = np.array([
+    [83.0, 234289, 2356, 1590, 107608, 1947, 60323],
+    [88.5, 259426, 2325, 1456, 108632, 1948, 61122],
+    [88.2, 258054, 3682, 1616, 109773, 1949, 60171],
+    [89.5, 284599, 3351, 1650, 110929, 1950, 61187],
+    [96.2, 328975, 2099, 3099, 112075, 1951, 63221],
+    [98.1, 346999, 1932, 3594, 113270, 1952, 63639],
+    [99.0, 365385, 1870, 3547, 115094, 1953, 64989],
+    [100.0, 363112, 3578, 3350, 116219, 1954, 63761],
+    [101.2, 397469, 2904, 3048, 117388, 1955, 66019],
+    [104.6, 419180, 2822, 2857, 118734, 1956, 67857],
+    [108.4, 442769, 2936, 2798, 120445, 1957, 68169],
+    [110.8, 444546, 4681, 2637, 121950, 1958, 66513],
+    [112.6, 482704, 3813, 2552, 123366, 1959, 68655],
+    [114.2, 502601, 3931, 2514, 125368, 1960, 69564],
+    [115.7, 518173, 4806, 2572, 127852, 1961, 69331],
+    [116.9, 554894, 4007, 2827, 130081, 1962, 70551],
+])  # fmt: skip
+LONGLEY_SQUARED_CORRELATION = 0.995479004577296
+
 SIZES = ((2, 1), (2, 2), (3, 2), (5, 3), (9, 4))
 
 
@@ -60,6 +82,18 @@ def far(dtype: Dtype) -> Iterator[Array]:
     """Yield samples at an offset whose square has some more bits than the dtype."""
     for n, c in SIZES[1:]:
         yield (table(n, c) + 4 * root(dtype) + 0.25).astype(dtype)
+
+
+def smls(dtype: Dtype) -> Iterator[Array]:
+    """Yield the data sets SmLs07 to 09 of NIST, for single precision SmLs04 to 06, in columns by treatment.
+
+    They have 13 and 7 constant leading digits. Of nine treatments the last six repeat the second and third.
+    """
+    digits = 6 if dtype == np.float32 else 12
+    for n in (21, 201, 2001):
+        tenths = np.array([4, 3, 5]) + np.where(np.arange(n) % 2, -1, 1)[:, None]
+        tenths[0] = 4, 3, 5
+        yield ((10.0 ** (digits + 1) + tenths) / 10).astype(dtype)
 
 
 def these(*values: Any) -> Source:

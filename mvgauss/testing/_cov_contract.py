@@ -87,36 +87,45 @@ LAWS = (
     law("all_weight_on_one_sample_gives_nan: No degrees of freedom are left: 0/0.",
         "degenerate aweights", exactly(these(THREE), aweights=lambda x: np.array([0, 1, 0], x.dtype))),
     law("no_degrees_of_freedom_warn: A divisor <= 0 gives a RuntimeWarning.", "warnings", warns),
-    law("enough_degrees_of_freedom_do_not_warn", "", each(lambda f, d, x: silent(f.answer(x)), these(THREE))),
+    law("enough_degrees_of_freedom_do_not_warn: Three samples give a covariance and no warning.",
+        "", each(lambda f, d, x: silent(f.answer(x)), these(THREE))),
     law("nan_spreads_to_its_row_and_column: So does an infinity; other entries stay finite.",
         "nan", exactly(these(*(spoilt(table(4, 3), (1, 2), bad) for bad in (np.nan, np.inf))))),
-    law("nan_stays_in_its_item_of_a_stack",
+    law("nan_stays_in_its_item_of_a_stack: Covariances of the other items are finite.",
         "nan stacks", exactly(these(spoilt(np.array([table(4, 2), table(4, 2, 1)]), (0, 1, 1))))),
-    *(law(f"{what.format(kind)}_are_refused", f"errors {kind}", refused(kind, *values))
+    *(law(f"{name.format(kind)}_are_refused: {why}", f"errors {kind}", refused(kind, *values))
       for kind in ("aweights", "fweights")
-      for what, values in (("negative_{}", [[1, -1, 1]]), ("{}_that_are_all_zero", [[0, 0, 0]]),
-                           ("{}_of_another_length", [[1], [1, 1], [1, 1, 1, 1]]))),
-    law("fractional_fweights_are_refused", "errors fweights", refused("fweights", [1.0, 1.5, 1.0])),
-    law("no_input_is_written_to", "", each(lambda f, d, x: f.keeps(x), these(THREE))),
-    law("no_aweights_are_written_to",
+      for name, why, values in (
+          ("negative_{}", "A single one is an error.", [[1, -1, 1]]),
+          ("{}_that_are_all_zero", "No sample is left to have a covariance.", [[0, 0, 0]]),
+          ("{}_of_another_length", "There is one for each sample.", [[1], [1, 1], [1, 1, 1, 1]]))),
+    law("fractional_fweights_are_refused: An fweight of 1.5 is an error, and not cut to 1.",
+        "errors fweights", refused("fweights", [1.0, 1.5, 1.0])),
+    law("no_input_is_written_to: The observations are as before the call.",
+        "", each(lambda f, d, x: f.keeps(x), these(THREE))),
+    law("no_aweights_are_written_to: They are as before the call.",
         "aweights", each(lambda f, d, x: f.keeps(x, aweights=aweights(x)), these(THREE))),
-    law("no_fweights_are_written_to",
+    law("no_fweights_are_written_to: They are as before the call.",
         "fweights", each(lambda f, d, x: f.keeps(x, fweights=fweights(x)), these(THREE))),
-    law("a_later_call_does_not_change_an_earlier_result", "", later_calls),
+    law("a_later_call_does_not_change_an_earlier_result: Results share no memory.",
+        "", later_calls),
     law("read_only_inputs_are_accepted: Without an error and without a warning.", "layouts", each(
         lambda f, d, x: silent(exact(f, d, frozen(x), {})), these(THREE))),
     law("memory_layouts_do_not_matter: Fortran order, strides of any sign and foreign byte order hold the "
         "same numbers.", "layouts", exactly(layouts)),
-    law("nested_lists_are_taken_as_arrays", "lists", lambda f, d: equal(
+    law("nested_lists_are_taken_as_arrays: They give the very same numbers.",
+        "lists", lambda f, d: equal(
         f.answer(THREE.tolist()), f.answer(THREE).value, "as of an array")),
     law("the_result_is_at_least_double: The dtype is result_type(observations, float64).",
         "widening", dtype_of(np.float64, np.bool_, np.uint8, np.int32, np.float16, np.float32, np.float64)),
-    law("complex_results_are_at_least_double",
+    law("complex_results_are_at_least_double: The dtype is complex128.",
         "widening complex", dtype_of(np.complex128, np.complex64, np.complex128)),
     law("narrow_data_are_computed_in_double: They are widened before anything is computed.",
         "widening", exactly(narrow)),
-    law("long_double_is_kept", "long_double", dtype_of(np.longdouble, np.longdouble)),
-    law("the_dtype_that_is_asked_for_is_that_of_the_result", "dtype", each(
+    law("long_double_is_kept: Observations in long double give long double.",
+        "long_double", dtype_of(np.longdouble, np.longdouble)),
+    law("the_dtype_that_is_asked_for_is_that_of_the_result: With dtype=float32 the result is float32.",
+        "dtype", each(
         lambda f, d, kind: typed(exact(f, d, table(5, 2) / 7, {"dtype": kind}), kind),
         lambda d: (np.float32, np.float64))),
 )
@@ -144,6 +153,7 @@ FEATURES = {
     "lists": "nested lists instead of arrays",
     "symmetric_weighted": "weighted and complex results, too, equal their conjugate transposes",
     "fractional_ddof": "any real `ddof`",
+    "shifted": "an offset costs nothing: a sample is subtracted first, and then the mean",
 }
 #: What numpy.cov itself has not got.
-BEYOND_NUMPY = frozenset({"symmetric_weighted", "fractional_ddof"})
+BEYOND_NUMPY = frozenset({"symmetric_weighted", "fractional_ddof", "shifted"})

@@ -9,9 +9,22 @@ import numpy as np
 
 from mvgauss.testing._bounds import distance_bound, pinv_bound
 from mvgauss.testing._calls import Array, Subject, array_of, equal, hermitian, holds, shaped, typed, within
-from mvgauss.testing._cases import Dtype, covariances, frozen, root, rotated, table, these
+from mvgauss.testing._cases import (
+    LONGLEY,
+    LONGLEY_SQUARED_CORRELATION,
+    Dtype,
+    covariances,
+    frozen,
+    root,
+    rotated,
+    table,
+    these,
+)
 from mvgauss.testing._laws import each, law
-from mvgauss.testing._oracle import exact_mahalanobis, exact_pinv
+from mvgauss.testing._oracle import exact_cov, exact_mahalanobis, exact_pinv
+
+#: What is said of a quadratic form that is negative, or has no root.
+NEGATIVE = "a square is negative by rounding; take np.sqrt(np.maximum(squares, 0)), or the norm of a factor"
 
 FULL, DEFICIENT = (4.0, 1.0, 0.5, 0.25), (1.0, 0.5, 0.0, 0.0)
 
@@ -19,6 +32,26 @@ FULL, DEFICIENT = (4.0, 1.0, 0.5, 0.25), (1.0, 0.5, 0.0, 0.0)
 def inverse(f: Subject, dtype: Dtype, s: Array, rank: Any = None) -> None:
     """Hold one call against the exact pseudo-inverse."""
     within(f.answer(s), exact_pinv(s, dtype=np.float64), pinv_bound(s, rank=rank, dtype=dtype))
+
+
+def longley(dtype: Dtype) -> Array:
+    """Return the correlations of Longley's data, whose condition number is 21,000."""
+    s = np.asarray(exact_cov(LONGLEY))
+    scale = np.sqrt(np.diag(s))
+    correlations: Array = s / (scale[:, None] * scale)
+    return correlations.astype(dtype)
+
+
+def regression(f: Subject, dtype: Dtype) -> None:
+    """Hold the squared correlation of Longley's last column with the others to the certified one."""
+    r = longley(dtype)
+    inverse(f, dtype, r)
+    got = f.answer(r)
+    unexplained = 1 - LONGLEY_SQUARED_CORRELATION
+    rounding = len(r) * float(np.finfo(dtype).eps)
+    bound = pinv_bound(r, error=rounding, dtype=dtype).max() * unexplained**2
+    squared = got._replace(value=1 - 1 / got.value[-1, -1].astype(np.float64))
+    within(squared, LONGLEY_SQUARED_CORRELATION, 2 * bound)
 
 
 def unchanged(f: Subject, dtype: Dtype, s: Array) -> None:
@@ -124,7 +157,7 @@ def not_negative(f: Subject, dtype: Dtype, options: dict[str, bool]) -> None:
     x = (table(20, 4) - (table(20, 4) @ v)[:, None] * v / (v @ v)).astype(dtype)
     if f.features.issuperset(options):
         got = f.answer(x, np.zeros(4, dtype), p, **options)
-        holds(got, (got.value >= 0).all(), "distances >= 0", got.value)
+        holds(got, (got.value >= 0).all(), "distances >= 0", got.value, NEGATIVE)
 
 
 def stacked(dtype: Dtype) -> Iterator[tuple[Any, ...]]:
@@ -141,10 +174,14 @@ def plain(dtype: Dtype) -> tuple[Array, ...]:
 
 # fmt: off
 PINV_LAWS = (
-    law("a_regular_matrix_has_its_inverse", "", each(inverse, known(lambda r, c: r == c, 1))),
+    law("a_regular_matrix_has_its_inverse: S P is the identity.",
+        "", each(inverse, known(lambda r, c: r == c, 1))),
     law("a_singular_matrix_has_its_pseudo_inverse: The directions of variance zero stay zero.",
         "", each(inverse, known(lambda r, c: 0 < r < c, 1))),
-    law("the_pseudo_inverse_of_zeros_is_zeros", "", each(unchanged, these([[0]], np.zeros((3, 3))))),
+    law("longleys_data_have_their_squared_correlation: It is 1 - 1 / p for the last diagonal entry p of the "
+        "inverse of the correlations, certified by NIST.", "", regression),
+    law("the_pseudo_inverse_of_zeros_is_zeros: No direction counts.",
+        "", each(unchanged, these([[0]], np.zeros((3, 3))))),
     law("the_first_identity_of_moore_and_penrose_holds: A P A = A.",
         "", identity(lambda a, p: (a @ p @ a, a), lambda a, p: 2 * a * a)),
     law("the_second_identity_of_moore_and_penrose_holds: P A P = P.",
@@ -153,10 +190,13 @@ PINV_LAWS = (
         "", identity(lambda a, p: (a @ p, (a @ p).T), lambda a, p: 4 * a)),
     law("the_fourth_identity_of_moore_and_penrose_holds: P A is symmetric, a projection.",
         "", identity(lambda a, p: (p @ a, (p @ a).T), lambda a, p: 4 * a)),
-    law("the_result_is_symmetric_to_the_last_bit",
+    law("the_result_is_symmetric_to_the_last_bit: Entries j, k and k, j are equal.",
         "symmetric", each(lambda f, d, s, rank: hermitian(f.answer(s)), covariances)),
-    law("no_eigenvalue_of_the_inverse_is_negative", "", each(positive, covariances)),
-    law("the_rank_counts_the_eigenvalues_that_are_kept", "return_rank", each(ranked, covariances)),
+    law("no_eigenvalue_of_the_inverse_is_negative: It is a matrix of squared distances.",
+        "", each(positive, covariances)),
+    law("the_rank_counts_the_eigenvalues_that_are_kept: With return_rank=True the result is (inverse, "
+        "rank).",
+        "return_rank", each(ranked, covariances)),
     law("rtol_is_relative_to_the_largest_eigenvalue: What is at most rtol times that counts as zero.",
         "rtol", each(diagonal, cut)),
     law("an_eigenvalue_at_the_cut_off_is_dropped: Only a larger one is kept.",
@@ -168,18 +208,24 @@ PINV_LAWS = (
             diagonal, lambda d: [([1.0, 0.5, -64 * float(np.finfo(d).eps)], [1.0, 2.0, 0.0], {})])),
     law("the_unit_of_the_covariance_does_not_matter: No absolute cut-off, no ridge.",
         "", each(inverse, known(lambda r, c: True, 2.0**-40, 2.0**40))),
-    law("no_ridge_is_added", "", each(unchanged, these([[1, 0], [0, 0]]))),
+    law("no_ridge_is_added: diag(1, 0) is its own pseudo-inverse.",
+        "", each(unchanged, these([[1, 0], [0, 0]]))),
     law("each_matrix_of_a_stack_is_inverted_alone: With its own cut-off, whatever the other matrices are.",
         "stacks", each(inverse, mixed)),
     law("a_stack_of_one_keeps_its_axis: A stack (1, C, C) gives (1, C, C), also for C = 1.",
         "stacks", each(inverse, these(np.eye(1)[None], np.eye(2)[None]))),
-    law("a_matrix_that_is_not_square_is_refused", "errors", each(refuses, these(np.ones((2, 3))))),
-    law("a_matrix_that_is_not_symmetric_is_refused", "errors", each(refuses, these([[1, 0.5], [0, 1]]))),
-    law("a_matrix_that_is_not_finite_is_refused", "errors", each(refuses, these([[np.nan]], [[np.inf]]))),
+    law("a_matrix_that_is_not_square_is_refused: Shape (2, 3) is an error.",
+        "errors", each(refuses, these(np.ones((2, 3))))),
+    law("a_matrix_that_is_not_symmetric_is_refused: Entries 0 and 1/2 across the diagonal are an error.",
+        "errors", each(refuses, these([[1, 0.5], [0, 1]]))),
+    law("a_matrix_that_is_not_finite_is_refused: A NaN or an infinity is an error.",
+        "errors", each(refuses, these([[np.nan]], [[np.inf]]))),
     law("a_negative_variance_is_refused: An eigenvalue of -1/2 is more than rounding.",
         "semidefinite errors", each(refuses, these([[1, 0], [0, -0.5]]))),
-    law("no_input_is_written_to", "", each(lambda f, d, s, rank: f.keeps(s), covariances)),
-    law("read_only_inputs_are_accepted", "layouts", each(inverse, lambda d: [frozen(np.eye(2, dtype=d))])),
+    law("no_input_is_written_to: The covariance is as before the call.",
+        "", each(lambda f, d, s, rank: f.keeps(s), covariances)),
+    law("read_only_inputs_are_accepted: A covariance that cannot be written to is inverted.",
+        "layouts", each(inverse, lambda d: [frozen(np.eye(2, dtype=d))])),
     law("the_dtype_is_that_of_the_data: Single precision stays single, and has the cut-off of single; double "
         "and whole numbers are double.", "dtypes", pinv_dtypes),
 )
@@ -199,7 +245,7 @@ DISTANCE_LAWS = (
     law("distances_are_roots_by_default: They are in standard deviations.", "", distances(lambda d: [
         ([[3.0], [0.5]], [0.0], np.eye(1)),
         *((table(5, 4) / 7, table(1, 4)[0], rotated(v, d)) for v in ((1.0,) * 4, FULL, DEFICIENT))])),
-    law("squared_gives_squared_distances",
+    law("squared_gives_squared_distances: With squared=True no root is taken.",
         "squared", distances(lambda d: [(table(4, 4), np.ones(4), rotated(FULL, d))], squared=True)),
     law("with_the_identity_the_distance_is_euclidean: (3, 4) has distance 5.",
         "", distances(lambda d: [([[3, 4]], [0, 0], np.eye(2))])),
@@ -207,7 +253,8 @@ DISTANCE_LAWS = (
         "", distances(lambda d: [(np.ones((1, 2)), [0, 0], np.diag([4, 9]))])),
     law("a_distance_is_never_negative_or_nan: Not where the matrix is singular to rounding either.",
         "", each(not_negative, lambda d: [{}, {"squared": True}])),
-    law("the_mean_has_distance_zero", "", each(
+    law("the_mean_has_distance_zero: It is exactly zero, without a floor under the root.",
+        "", each(
         lambda f, d, x: equal(f.answer(x, x[0], np.eye(2, dtype=d)), [0], "exactly"), these([[1 / 7, 3]]))),
     law("an_offset_costs_no_digits: The mean is subtracted before anything is multiplied.", "", distances(
         lambda d: [(table(4, 4) + root(d), np.full(4, root(d)), rotated(FULL, d))])),
@@ -218,8 +265,10 @@ DISTANCE_LAWS = (
     law("shapes_that_do_not_fit_are_refused: One feature is not broadcast to many.", "errors", each(
         lambda f, d, x, mean, c: f.refuses(np.ones(x, d), np.zeros(mean, d), np.eye(c, dtype=d)),
         lambda d: [((2, 3), 2, 2), ((2, 1), 3, 3), ((2, 3), 1, 3)])),
-    law("no_input_is_written_to", "", lambda f, d: f.keeps(*plain(d))),
-    law("read_only_inputs_are_accepted", "layouts", distances(lambda d: [tuple(map(frozen, plain(d)))])),
+    law("no_input_is_written_to: Samples, mean and matrix are as before the call.",
+        "", lambda f, d: f.keeps(*plain(d))),
+    law("read_only_inputs_are_accepted: Arrays that cannot be written to are used.",
+        "layouts", distances(lambda d: [tuple(map(frozen, plain(d)))])),
     law("the_dtype_is_that_of_the_data: Single precision gives single, double gives double.", "dtypes", each(
         lambda f, d, kind: typed(f.answer(*plain(kind)), kind), lambda d: (np.float32, np.float64))),
 )

@@ -12,14 +12,18 @@ from mvgauss.testing import _cov_contract, _cov_laws, _gaussian_laws, _inverse_l
 from mvgauss.testing._calls import Array
 from mvgauss.testing._laws import Suite, hold
 
-_COV = Suite(_cov_laws.LAWS + _cov_contract.LAWS, _cov_contract.FEATURES, _cov_contract.BEYOND_NUMPY)
-_PINV = Suite(_inverse_laws.PINV_LAWS, _inverse_laws.PINV_FEATURES)
-_MAHALANOBIS = Suite(_inverse_laws.DISTANCE_LAWS, _inverse_laws.DISTANCE_FEATURES)
-_GAUSSIAN = Suite(_gaussian_laws.LAWS, _gaussian_laws.FEATURES, more=(("reg_covar", 0.01),))
+_LAWS, _FEATURES = _cov_laws.LAWS + _cov_contract.LAWS, _cov_contract.FEATURES
+_COV = Suite("cov", "func", _LAWS, _FEATURES, _cov_contract.BEYOND_NUMPY)
+_PINV = Suite("pinv", "func", _inverse_laws.PINV_LAWS, _inverse_laws.PINV_FEATURES)
+_MAHALANOBIS = Suite("mahalanobis", "func", _inverse_laws.DISTANCE_LAWS, _inverse_laws.DISTANCE_FEATURES)
+_GAUSSIAN = Suite(
+    "gaussian", "factory", _gaussian_laws.LAWS, _gaussian_laws.FEATURES, more=(("reg_covar", 0.01),)
+)
 
-_SUITES = {"cov": _COV, "pinv": _PINV, "mahalanobis": _MAHALANOBIS, "gaussian": _GAUSSIAN}
 #: The features of each function, and what they mean.
-FEATURES: dict[str, dict[str, str]] = {name: suite.features for name, suite in _SUITES.items()}
+FEATURES: dict[str, dict[str, str]] = {
+    suite.name: suite.features for suite in (_COV, _PINV, _MAHALANOBIS, _GAUSSIAN)
+}
 
 
 def check_cov(

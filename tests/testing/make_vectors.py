@@ -24,8 +24,9 @@ from mvgauss.testing import (
     mean_bound,
     pinv_bound,
 )
-from mvgauss.testing._cases import THREE, aweights, covariances, fweights, rotated, table
-from mvgauss.testing._gaussian_laws import inverse_bound
+from mvgauss.testing._cases import LONGLEY, THREE, aweights, covariances, fweights, rotated, smls, table
+from mvgauss.testing._gaussian_laws import inverse_bound, patches, score_bound
+from mvgauss.testing._inverse_laws import longley
 from mvgauss.testing._vectors import FILE, FORMAT, PARTS, VERSION
 
 DOUBLE = np.dtype(np.float64)
@@ -101,6 +102,8 @@ def _covariances() -> Iterator[Vector]:
     ):
         yield _cov(name, x * scale + offset)
         yield _cov(f"{name}, aweights", x * scale + offset, aweights=a)
+    yield _cov("SmLs07 of NIST, three treatments", next(smls(DOUBLE)))
+    yield _cov("data of Longley", LONGLEY)
     yield _cov("single precision is widened", (x + 1000).astype(np.float32))
     yield _cov("half precision is widened", x.astype(np.float16))
     yield _cov("whole numbers", table(6, 3).astype(np.int32))
@@ -154,6 +157,7 @@ def _inverses() -> Iterator[Vector]:
     yield _pinv("condition 2^20, rank 3", s, 3)
     yield _pinv("small, singular", 2.0**-40 * s, 3)
     yield _pinv("large, singular", 2.0**40 * s, 3)
+    yield _pinv("correlations of Longley's data", longley(DOUBLE), 7)
     stack = np.stack([np.eye(4), rotated((1.0, 0.5, 0.0, 0.0), DOUBLE), np.zeros((4, 4))])
     yield _pinv("a stack of ranks 4, 2 and 0", stack, [4, 2, 0])
     yield _pinv("a stack of one", stack[1:2], [2])
@@ -197,27 +201,15 @@ def _distances() -> Iterator[Vector]:
 def _fit(name: str, embedding: np.ndarray, scored: np.ndarray, ridge: float) -> Vector:
     """Return a vector of a fit and the distances of other images from it."""
     fit = exact_gaussian(embedding, ridge)
-    mean, inverse = fit
-    stack, others = (np.moveaxis(v.reshape(*v.shape[:2], -1), -1, 0) for v in (embedding, scored))
-    distances, bounds = fit.mahalanobis(scored), []
-    roots = distances.reshape(len(scored), -1).T
-    off = inverse_bound(embedding, ridge, DOUBLE)
-    for p, (x, y) in enumerate(zip(stack, others, strict=True)):
-        # the inverse is off in norm, the mean moves the distance by the norm of the factor
-        z, c = y - mean[:, p], y.shape[1]
-        error = c * off[p].max() * (z**2).sum(axis=1)
-        moved = np.sqrt(np.linalg.norm(inverse[p], 2)) * np.linalg.norm(mean_bound(x))
-        root = np.maximum(roots[p], np.sqrt(error))
-        bounds.append(error / np.where(root > 0, root, 1) + moved + distance_bound(y, mean[:, p], inverse[p]))
     return Vector(
         f"fit: {name}",
         "fit",
         {"embedding": embedding, "reg_covar": ridge, "scored": scored},
-        {"mean": mean, "inv_covariance": inverse, "distances": distances},
+        {"mean": fit.mean, "inv_covariance": fit.inv_covariance, "distances": fit.mahalanobis(scored)},
         {
-            "mean": _above(mean_bound(stack).T),
-            "inv_covariance": _above(off),
-            "distances": _above(np.array(bounds).T.reshape(distances.shape)),
+            "mean": _above(mean_bound(patches(embedding)).T),
+            "inv_covariance": _above(inverse_bound(embedding, ridge, DOUBLE)),
+            "distances": _above(score_bound(embedding, scored, ridge, DOUBLE)),
         },
     )
 
@@ -228,6 +220,10 @@ def _fits() -> Iterator[Vector]:
     yield _fit("a grid of 2 x 2", x, y, 0.01)
     yield _fit("a grid of 2 x 2, ridge of anomalib 2", x, y, 0.01001)
     yield _fit("a grid of 1 x 3", table(4, 6).reshape(4, 2, 1, 3), table(1, 6, 1).reshape(1, 2, 1, 3), 0.01)
+    yield _fit("a doubled ridge", x, y, 0.02)
+    yield _fit("a moved mean", x + np.array([1.0, -2, 3])[:, None, None], y, 0.01)
+    yield _fit("one image", x, y[:1], 0.01)
+    yield _fit("many images, some of them fitted", x, np.concatenate([y, x, 3 * y]), 0.01)
     yield _fit("fewer samples than features", x[:2], y, 0.01)
     yield _fit("far from zero", x + 1000, y + 1000, 0.01)
     yield _fit("one feature that is constant", np.full((3, 1, 1, 1), 0.1), np.full((1, 1, 1, 1), 0.3), 0.01)

@@ -118,18 +118,18 @@ def pyriemann_cov(observations, rowvar=False, bias=False, ddof=None, *, dtype=No
 
 def original_cov(observations, rowvar=False, bias=False, ddof=None, aweights=None):
     """Estimate a covariance by the formulas of anomalib's class, in torch."""
-    x = observations.reshape(1, -1) if observations.ndim < 2 else observations
-    x = x.T if not rowvar and x.shape[0] != 1 else x
+    x = observations.reshape(-1, 1) if observations.ndim < 2 else observations
+    x = x.T if rowvar and x.shape[0] != 1 else x
     ddof = correction_of(bias, ddof)
     if aweights is None:
-        centred, factor = x - x.mean(dim=1, keepdim=True), x.shape[1] - ddof
-        weighted = centred
+        z, divisor = x - x.mean(dim=0), x.shape[0] - ddof
+        weighted = z
     else:
         total = aweights.sum()
-        centred = x - (x * aweights).sum(dim=1, keepdim=True) / total
-        factor = total - ddof * (aweights * aweights).sum() / total if ddof else total
-        weighted = centred @ torch.diag(aweights)
-    return ((weighted @ centred.T) / factor).squeeze()
+        z = x - (x * (aweights / total)[:, None]).sum(dim=0)
+        divisor = total - ddof * (aweights * aweights).sum() / total if ddof else total
+        weighted = torch.diag(aweights) @ z
+    return (weighted.T @ z / divisor).squeeze()
 
 
 def numpy_pinv(covariance, rtol=None):

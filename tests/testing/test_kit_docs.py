@@ -116,4 +116,4 @@ def test_the_page_lists_all_features():
 def test_the_page_names_all_checks():
     for name in ("cov", "pinv", "mahalanobis", "gaussian"):
         assert f"`check_{name}(" in PAGE
-        assert f"`{name}_arguments()`" in PAGE
+        assert f"`{name}_checks()`" in PAGE
