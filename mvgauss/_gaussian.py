@@ -257,7 +257,8 @@ class MultiVariateGaussian:
         for batches, and noticeable only for data far from zero that come one sample at a time.
         """
         with self._training_lock:
-            self._state = self._trained(self._state, embedding, sample_weight, part_of_a_stream=True)
+            before = self._state
+            self._replace(before, self._trained(before, embedding, sample_weight, part_of_a_stream=True))
         return self
 
     def merge(self, other: MultiVariateGaussian) -> Self:
@@ -634,7 +635,7 @@ class MultiVariateGaussian:
         """
         with self._training_lock:
             state, x, weights = self._fitted_samples(embedding, sample_weight)
-            self._state = decisions.calibrated(state, x, weights, self._walk("calibrate"))
+            self._replace(state, decisions.calibrated(state, x, weights, self._walk("calibrate")))
         return self
 
     def threshold(
@@ -700,12 +701,12 @@ class MultiVariateGaussian:
             self._raise_if_not_fitted()
             if source == "training":
                 state, x, weights = self._fitted_samples(embedding, sample_weight)
-                state = decisions.with_limit_of_training(state, x, weights, rate, walk)
+                after = decisions.with_limit_of_training(state, x, weights, rate, walk)
             else:
                 state = self._scorable()
-                state = decisions.with_limit_of_held_out(state, self._embedding(embedding, state), rate, walk)
-            self._state = state
-        return decisions.limit_of(state)
+                after = decisions.with_limit_of_held_out(state, self._embedding(embedding, state), rate, walk)
+            self._replace(state, after)
+        return decisions.limit_of(after)
 
     @property
     def threshold_(self) -> float:
@@ -1100,6 +1101,15 @@ class MultiVariateGaussian:
                 _warn_of_fit(state)
                 self._state = state
         return state
+
+    def _replace(self, before: State | None, after: State) -> None:
+        """Store a state that was made from the one before."""
+        if self._state is not before:
+            raise RuntimeError(
+                "this model was changed by a call from within this one: an embedding that is read part by "
+                "part may not train the model that reads it"
+            )
+        self._state = after
 
     def _raise_if_not_fitted(self) -> None:
         """Refuse to decide with the identity that a model has before it is fitted."""

@@ -441,3 +441,19 @@ def test_a_zarr_array_is_read_in_parts(x, small_parts, tmp_path):
     got = MultiVariateGaussian().fit(disk)
     close(got, MultiVariateGaussian().fit(x), x)
     np.testing.assert_allclose(got.mahalanobis(disk), got.mahalanobis(x), rtol=1e-13)
+
+
+def test_an_embedding_that_trains_the_model_that_reads_it_is_refused(rng):
+    x = frozen(rng.standard_normal((30, 3, 4)))
+    model = MultiVariateGaussian()
+
+    class Training:
+        dtype, shape = x.dtype, x.shape
+
+        def __getitem__(self, part):
+            model.partial_fit(x[:5])
+            return x[part]
+
+    with pytest.raises(RuntimeError, match="changed by a call from within"):
+        model.partial_fit(Training())
+    assert model.n_samples_seen_ == 5

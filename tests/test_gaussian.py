@@ -540,7 +540,7 @@ def test_decisions_beside_fits_are_of_one_fit_each(rng):
 @pytest.mark.parametrize("dtypes", [("float64", None), (None, "float64"), ("float32", "float64")])
 @pytest.mark.parametrize("n", [4, 30])
 def test_what_is_merged_from_another_dtype_is_saved_and_loaded(rng, tmp_path, dtypes, n):
-    x = frozen(rng.standard_normal((n, 9, 4)), np.float32)
+    x = frozen(rng.standard_normal((n, 20, 4)), np.float32)
     other = MultiVariateGaussian(dtype=dtypes[1]).fit(x).calibrate(x)
     fresh, fitted = (MultiVariateGaussian(dtype=dtypes[0]) for _ in range(2))
     for model in (fresh.merge(other), fitted.fit(x[::-1]).calibrate(x[::-1]).merge(other)):

@@ -143,14 +143,16 @@ def test_a_limit_of_another_thread_is_as_it_was_after_a_walk():
 
 
 def test_what_somebody_sets_within_a_walk_stays():
-    before, limit = (counts(), sys.getswitchinterval()), threadpool_limits(3, user_api="blas")
-    try:
-        with threads.held(), threads.held():
-            limit.restore_original_limits()
-            sys.setswitchinterval(0.25)
-        assert (counts(), sys.getswitchinterval()) == (before[0], 0.25)
-    finally:
-        sys.setswitchinterval(before[1])
+    interval = sys.getswitchinterval()
+    with threadpool_limits(2, user_api="blas"):
+        before, limit = counts(), threadpool_limits(3, user_api="blas")
+        try:
+            with threads.held(), threads.held():
+                limit.restore_original_limits()
+                sys.setswitchinterval(0.25)
+            assert (counts(), sys.getswitchinterval()) == (before, 0.25)
+        finally:
+            sys.setswitchinterval(interval)
 
 
 def test_a_blas_that_is_loaded_within_a_walk_is_held_from_the_next_one_on():
