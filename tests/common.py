@@ -10,8 +10,8 @@ import pytest
 import scipy.linalg
 from hypothesis import strategies as st
 
-from mvgauss._runtime import blocks
 from mvgauss import MultiVariateGaussian
+from mvgauss._runtime import blocks
 from mvgauss.testing import cov_bound, svd_gaussian
 
 EPS = float(np.finfo(np.float64).eps)
