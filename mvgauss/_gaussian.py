@@ -1251,7 +1251,7 @@ def _warn_of_fit(state: State) -> None:
     if n <= c and not regularisation.regularises and state.calibration is None:
         _arguments.warn(
             f"{n} samples of {c} features, with neither ridge nor shrinkage: new good images lie much "
-            "farther away than the fitted ones (leave_one_out(embedding) shows how far); set reg_covar=0.01 or "
+            "farther away than the fitted ones (leave_one_out(embedding) shows how far); set reg_covar or "
             "shrinkage='oas', and use fewer features if you can",
             FewSamplesWarning,
         )
