@@ -1,6 +1,7 @@
 """How the documentation is built: python -m sphinx -W -b html docs docs/_build/html."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,10 +93,10 @@ html_theme_options = {
 
 
 def escape_grids(app, what, name, obj, options, lines):
-    """Keep the star of shapes such as (N, C, *grid), which is no emphasis; not inside of literals."""
+    """Keep the star of shapes such as (N, C, *grid), which is no emphasis; not in literals or bold names."""
     for i, line in enumerate(lines):
         parts = line.split("``")
-        parts[::2] = (part.replace("*grid", r"\*grid") for part in parts[::2])
+        parts[::2] = (re.sub(r"(?<!\*)\*grid", r"\\*grid", part) for part in parts[::2])
         lines[i] = "``".join(parts)
 
 

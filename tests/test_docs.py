@@ -17,8 +17,8 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts
 FENCE = re.compile(r"^```(?P<kind>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 #: What pages may import besides NumPy, SciPy and the standard library: the extra `docs` brings it.
 OPTIONAL = ("dask", "h5py", "matplotlib", "onnx", "onnxruntime", "sklearn", "torch", "tqdm", "zarr")
-#: What the programs of `docs` need that pages import or run.
-NEEDS = {"fit_folder": ["tqdm"], "embedder": ["onnxruntime", "PIL"], "pictures.py": ["onnxruntime", "PIL"]}
+#: What programs and optional parts need that pages import or run.
+NEEDS = {"fit_folder": ["tqdm"], "mvgauss.pictures": ["matplotlib", "onnxruntime", "PIL"]}
 #: What a reader sees of code without running it: shell commands, output, data.
 SHOWN = {"sh", "text", "console", "bibtex", "toml", "yaml", ""}
 #: How a page shows an error: without a traceback, which would name places of this machine.
@@ -131,6 +131,13 @@ def test_a_page_has_no_python_that_is_not_executed(page):
     for kind, body, line in fences(page):
         executed = kind.startswith("{") or (kind == "python" and body.startswith(">>> "))
         assert executed or kind in SHOWN, f"line {line}: a block of {kind!r} is not executed"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_commands_of_a_page_are_the_same_in_powershell_and_cmd(page):
+    for kind, body, line in fences(page):
+        if kind == "sh":
+            assert not re.search(r"\\$|&&|^(export|source) ", body, re.MULTILINE), f"line {line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -29,7 +29,7 @@ OUTSIDE = {
     "_gaussian": {"sklearn"},
     "dask": {"dask", "distributed"},
     "plot": {"matplotlib"},
-    "pictures": {"PIL", "onnxruntime"},
+    "pictures": {"PIL", "matplotlib", "onnxruntime"},
     "onnx": {"onnx", "onnxruntime"},
     "testing": {"hypothesis"},
 }
@@ -78,6 +78,7 @@ def test_using_a_model_imports_nothing_that_is_optional():
         "m.predict(x), m.p_value(x), m.score(x), m.diagnostics(), m._repr_html_(), m.n_features_in_\n"
         "try:\n    mvgauss.MultiVariateGaussian().mean\nexcept ValueError as error:\n    print(error)\n"
         "optional = {'torch', 'matplotlib', 'hypothesis', 'tqdm', 'sklearn', 'pandas', 'pytest', 'dask'}\n"
+        "optional |= {'PIL', 'onnx', 'onnxruntime'}\n"
         "print(sorted(optional & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
