@@ -21,7 +21,8 @@ FLOORS = [
     {"_stats", "_maps"},
     {"_model"},
     {"_gaussian"},
-    {"dask", "plot", "pictures", "onnx", "__init__"},
+    {"dask", "plot", "onnx", "__init__"},
+    {"pictures"},
 ]
 #: The packages besides NumPy and SciPy; all but threadpoolctl are imported when they are asked for.
 OUTSIDE = {
