@@ -41,8 +41,8 @@ OPSET, IR_VERSION = 17, 8
 LARGEST_FILE = (2 << 30) - (64 << 20)
 #: By so much of a distance, half precision may change it.
 HALF_ERROR = 5e-3
-#: Of the values of an embedding, the errors of a network in single precision.
-NETWORK_ERROR = 1e-4
+#: Of the values of an embedding, the errors of a network in single and in half precision.
+NETWORK_ERRORS = {False: 1e-4, True: 2e-3}
 #: Of the largest value of a map, the error of maps besides that of distances.
 MAP_ERROR = 1e-5
 #: Images that a file is tried on.
@@ -145,7 +145,7 @@ def export(
     precision: with :math:`\lambda` the smallest variance of a patch, a distance d may err by
     :math:`8 \epsilon\, (\sqrt{C}\, |x - \mu| / \sqrt\lambda + d)`, which is what is checked, at samples drawn
     from the model and at farther ones. With half precision 0.5 % of d is added, with an embedder
-    :math:`10^{-4} |x| / \sqrt\lambda` for the network. A map is two products of matrices, and errs by what
+    :math:`10^{-4} |x| / \sqrt\lambda` for the network, or twenty times that if it is in half precision. A map is two products of matrices, and errs by what
     distances do and :math:`10^{-5}` of its largest value.
 
     The file is of opset 17 and IR version 8, or of those of a network that needs newer ones. Its metadata
@@ -633,8 +633,9 @@ class _Trial(NamedTuple):
         embedding = embedder.embed(pictures if shape[3] == 3 else pictures[..., 0])
         fed = np.moveaxis(pictures, -1, 1) if network.layout == "NCHW" else pictures
         n, c = embedding.shape[:2]
+        network_error = NETWORK_ERRORS[network.dtype is np.float16]
         stack = embedding.reshape(n, c, -1).transpose(2, 0, 1)
-        return self._compared(path, {"pictures": np.ascontiguousarray(fed)}, stack, NETWORK_ERROR)
+        return self._compared(path, {"pictures": np.ascontiguousarray(fed)}, stack, network_error)
 
     def _compared(self, path: Path, fed: dict[str, Array], stack: Array, stack_error: float) -> float:
         """Compare the outputs of a file with the model's for samples ``(P, N, C)``."""

@@ -5,8 +5,8 @@
 
 The first line fits the pictures of GOOD and judges those of OTHERS; the second judges with a model that was
 fitted before. FOLDER is written when all is done: index.html with all pictures, worst first, scores.csv,
-maps, and in the first case model.npz. With --export FILE.onnx, network and model are also written as one ONNX file,
-which runs without Python. The exit status is 0 if all pictures were judged, 3 if some could not
+maps, and in the first case model.npz. With --export FILE.onnx, network and model are also written as one
+ONNX file, which runs without Python. The exit status is 0 if all pictures were judged, 3 if some could not
 be, and 1 or 2 if nothing was written.
 """
 
