@@ -141,12 +141,13 @@ def export(
 
     The form is that of the model, whichever takes less memory: W with :math:`W^T W = \hat\Sigma^{-1}`, or of
     few samples an orthonormal basis of their deviations, with which all sums are those of squares. The mean
-    is subtracted first, as a sum of two numbers in single precision. Everything is computed in single
-    precision: with :math:`\lambda` the smallest variance of a patch, a distance d may err by
-    :math:`8 \epsilon\, (\sqrt{C}\, |x - \mu| / \sqrt\lambda + d)`, which is what is checked, at samples drawn
-    from the model and at farther ones. With half precision 0.5 % of d is added, with an embedder
-    :math:`10^{-4} |x| / \sqrt\lambda` for the network, or twenty times that if it is in half precision. A map is two products of matrices, and errs by what
-    distances do and :math:`10^{-5}` of its largest value.
+    is subtracted first, as a sum of two numbers in single precision, and everything is computed in single
+    precision. With :math:`\lambda` the smallest variance of a patch and :math:`\epsilon = 1.2 \cdot 10^{-7}`,
+    a distance d may err by :math:`8 \epsilon\, (\sqrt{C}\, |x - \mu| / \sqrt\lambda + d)`; half precision
+    adds 0.5 % of d, and an embedder :math:`10^{-4} |x| / \sqrt\lambda`, or twenty times that with a network in
+    half precision. A map is two products of matrices, and errs by what distances do and :math:`10^{-5}` of
+    its largest value. The check is of these bounds, at samples drawn from the model and at farther ones,
+    and with an embedder at pictures of noise.
 
     The file is of opset 17 and IR version 8, or of those of a network that needs newer ones. Its metadata
     are texts: ``unit``, ``model`` and ``metadata`` of the model, and ``embedder``, the last two JSON.

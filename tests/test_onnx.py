@@ -301,3 +301,20 @@ def test_half_precision_is_refused_where_it_errs_by_more(n, check, tmp_path):
     model = MultiVariateGaussian(reg_covar=1e-8).fit(gaussian(n, condition=1e8))
     with pytest.raises(ValueError, match="dtype: expected float32, as float16 may change a distance"):
         export(model, tmp_path / "half.onnx", dtype="float16", check=check)
+
+
+def test_half_arrays_of_another_program_are_taken_as_they_are(tmp_path, rng):
+    """As `torch.linalg.inv` gives them: not symmetric in the last bits, and so in half precision."""
+    p, c = 784, 20
+    pairs = np.kron(np.eye(c // 2), np.ones((2, 2)))
+    s = np.where(pairs, rng.uniform(0.9, 0.99, (p, 1, 1)), 0) * (1 - np.eye(c)) + 1.01001 * np.eye(c)
+    inverse = np.linalg.inv(s) * (1 + 3e-7 * rng.standard_normal((p, c, c)))
+    mean = rng.standard_normal((c, p))
+    half = mean.astype(np.float16), inverse.astype(np.float32).astype(np.float16)
+    model = MultiVariateGaussian.from_parameters(*half)
+    x = rng.standard_normal((3, c, p)).astype(np.float32)
+    want = MultiVariateGaussian.from_parameters(mean, inverse).mahalanobis(x)
+    np.testing.assert_allclose(model.mahalanobis(x), want, rtol=5e-3)
+    export(model, tmp_path / "model.onnx")
+    got = run(tmp_path / "model.onnx", embedding=x)["distances"]
+    np.testing.assert_allclose(got, model.mahalanobis(x), rtol=1e-5)

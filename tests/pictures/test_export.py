@@ -1,5 +1,10 @@
 """``mvgauss.onnx.export`` with an embedder: network, glue and Gaussians are one file, from pictures on."""
 
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -154,19 +159,101 @@ def test_a_network_that_changed_meanwhile_is_refused(make, tmp_path):
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_the_file_of_the_cork_decides_as_the_model_does(cork, network, tmp_path):
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def exported(cork, network, tmp_path_factory):
+    """Run the program on the cork, with a file that it writes; return the folder."""
+    out = tmp_path_factory.mktemp("exported") / "out"
     line = [cork / "good", cork / "test", "--network", network, "--out", out, "--export", out / "model.onnx"]
     assert main([str(word) for word in line]) == 0
-    inspector = Inspector.load(out / "model.npz", network)
-    files = find_pictures(cork / "test")
-    read = [inspector.embedder.read(file) for file in files]
-    got = run(out / "model.onnx", pictures=np.stack([np.asarray(picture) for picture in read]))
-    want = MultiVariateGaussian.mahalanobis(inspector.model, inspector.embedder.embed(read))
+    return out
+
+
+def test_the_file_of_the_cork_decides_as_the_model_does(exported, cork, network):
+    inspector = Inspector.load(exported / "model.npz", network)
+    read = [inspector.embedder.read(file) for file in find_pictures(cork / "test")]
+    embedding = inspector.embedder.embed(read)
+    got = run(exported / "model.onnx", pictures=np.stack([np.asarray(picture) for picture in read]))
+    want = inspector.model.mahalanobis(embedding)
     np.testing.assert_allclose(got["distances"], want, rtol=1e-5)
-    np.testing.assert_array_equal(
-        got["pred_label"], inspector.model.predict(inspector.embedder.embed(read)) == -1
-    )
+    np.testing.assert_array_equal(got["pred_label"], inspector.model.predict(embedding) == -1)
     largest = anomaly_map(want, 144).max(axis=(1, 2), keepdims=True)
     assert (np.abs(got["anomaly_map"] - anomaly_map(want, 144)) < 1e-5 * largest).all()
     assert got["pred_label"].sum() == 15
+
+
+def test_a_folder_of_an_earlier_run_with_a_file_is_replaced(few, network, tmp_path):
+    folders = [
+        str(few / "good"),
+        str(few / "others"),
+        "--network",
+        str(network),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([*folders, "--export", str(tmp_path / "out" / "model.onnx")]) == 0
+    assert main([*folders, "--export", str(tmp_path / "elsewhere" / "model.onnx")]) == 0
+    assert not (tmp_path / "out" / "model.onnx").exists()
+    assert (tmp_path / "elsewhere" / "model.onnx").is_file()
+
+
+@pytest.fixture
+def picture(exported, cork, network, tmp_path):
+    """Return the bytes of a picture in a file, and its score, its label and the centre of its map."""
+    inspector = Inspector.load(exported / "model.npz", network)
+    read = np.asarray(inspector.embedder.read(find_pictures(cork / "test")[0]))
+    (tmp_path / "picture.raw").write_bytes(read.tobytes())
+    got = run(exported / "model.onnx", pictures=read[None])
+    return tmp_path / "picture.raw", got["pred_score"][0], got["anomaly_map"][0, 72, 72]
+
+
+def assert_says(command, exported, picture, **options):
+    """Hold what a program says of a picture, by the limit of the file and by another."""
+    path, score, centre = picture
+    for limit, flagged in ([], "not flagged"), (["100"], "flagged"):
+        line = [*command, exported / "model.onnx", path, "144", "144", *limit]
+        said = subprocess.run(line, capture_output=True, text=True, check=True, **options).stdout
+        numbers = re.fullmatch(r"score (\S+), (.+), centre of the map (\S+)\n", said)
+        assert numbers[2] == flagged
+        np.testing.assert_allclose([float(numbers[1]), float(numbers[3])], [score, centre], rtol=1e-4)
+
+
+HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto"
+
+
+@pytest.mark.slow
+def test_the_program_in_javascript_says_what_the_file_says_in_python(exported, picture, tmp_path):
+    if not (shutil.which("node") and shutil.which("npm")):
+        pytest.skip("node and npm are not here")
+    npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "onnxruntime-web@1"]
+    (tmp_path / "package.json").write_text("{}")
+    done = subprocess.run(npm, cwd=tmp_path, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"npm cannot get onnxruntime-web: {done.stderr[-200:]}")
+    shutil.copy(HOWTO / "run_onnx.mjs", tmp_path)
+    assert_says(["node", tmp_path / "run_onnx.mjs"], exported, picture)
+
+
+@pytest.mark.slow
+def test_the_program_in_cpp_says_what_the_file_says_in_python(exported, picture, tmp_path):
+    """With the library that is in the package for Python; its headers are not."""
+    library = next(Path(runtime.__file__).parent.glob("capi/libonnxruntime.so.*"), None)
+    compiler = shutil.which("g++")
+    if not (library and compiler):
+        pytest.skip("g++ and the library of onnxruntime for Linux are not here")
+    look = [compiler, "-E", "-x", "c++", "-include", "onnxruntime_cxx_api.h", "/dev/null"]
+    if subprocess.run(look, capture_output=True).returncode:
+        pytest.skip("g++ does not find onnxruntime_cxx_api.h; CPLUS_INCLUDE_PATH says where it is")
+    program = tmp_path / "run_onnx"
+    line = [
+        compiler,
+        "-std=c++17",
+        HOWTO / "run_onnx.cpp",
+        library,
+        f"-Wl,-rpath,{library.parent}",
+        "-o",
+        program,
+    ]
+    subprocess.run(line, check=True, capture_output=True)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libonnxruntime.so.1").symlink_to(library)
+    assert_says([program], exported, picture, env={"LD_LIBRARY_PATH": str(tmp_path / "lib")})
