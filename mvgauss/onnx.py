@@ -144,8 +144,8 @@ def export(
     is subtracted first, as a sum of two numbers in single precision, and everything is computed in single
     precision. With :math:`\lambda` the smallest variance of a patch and :math:`\epsilon = 1.2 \cdot 10^{-7}`,
     a distance d may err by :math:`8 \epsilon\, (\sqrt{C}\, |x - \mu| / \sqrt\lambda + d)`; half precision
-    adds 0.5 % of d, and an embedder :math:`10^{-4} |x| / \sqrt\lambda`, or twenty times that with a network in
-    half precision. A map is two products of matrices, and errs by what distances do and :math:`10^{-5}` of
+    adds 0.5 % of d, and an embedder :math:`10^{-4} |x| / \sqrt\lambda`, or twenty times that with a network
+    in half precision. A map is two products of matrices, and errs by what distances do and :math:`10^{-5}` of
     its largest value. The check is of these bounds, at samples drawn from the model and at farther ones,
     and with an embedder at pictures of noise.
 
