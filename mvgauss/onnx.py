@@ -457,7 +457,7 @@ class _Graph:
         if len(layer.channels) != c or (layer.channels != np.arange(c)).any():
             channels = self.constant(f"{layer.name}/channels", layer.channels.astype(np.int64))
             x = self.node("Gather", x, channels, axis=1)
-        if layer.rows.shape[0] != h or layer.columns.shape[0] != w:
+        if (len(layer.rows), len(layer.columns)) != (h, w):
             x = self.node("MatMul", self.constant(f"{layer.name}/rows", layer.rows), x)
             x = self.node("MatMul", x, self.constant(f"{layer.name}/columns", layer.columns.T))
         return x

@@ -37,12 +37,14 @@ def assert_exported(embedder, path, n=30, rtol=1e-4):
     """Fit pictures, export, run, and compare; return the file."""
     size, colours = embedder.setup["input_size"], 3 if embedder.network.mode == "RGB" else 1
     model = MultiVariateGaussian().fit(embedder.embed(pictures(n, size, 1, colours)))
+    model.threshold_ = float(np.median(model.mahalanobis(embedder.embed(pictures(9, size, 3, colours)))))
     assert export(model, path, embedder=embedder, image_size=16) < 10 * rtol
     new = pictures(embedder.network.batch or 5, size, 2, colours)
     want = model.mahalanobis(embedder.embed(new))
     fed = new if colours == 3 else new[..., None]
     got = run(path, pictures=fed if embedder.network.layout == "NHWC" else np.moveaxis(fed, -1, 1))
     np.testing.assert_allclose(got["distances"], want, rtol=rtol)
+    np.testing.assert_array_equal(got["pred_score"], got["distances"].max(axis=(1, 2)))
     np.testing.assert_allclose(got["anomaly_map"], anomaly_map(want, 16), rtol=rtol)
     return onnx.load(path)
 
@@ -71,7 +73,8 @@ def test_a_network_of_grey_pictures_is_exported(make, tmp_path):
 
 
 def test_a_network_in_half_precision_is_exported(make, tmp_path):
-    path = make("Relu", ["N", 3, "h", "w"], ["N", 3, "h", "w"], dtype="FLOAT16")
+    twice = np.full(1, 2, np.float16)
+    path = make("Mul", ["N", 3, "h", "w"], ["N", 3, "h", "w"], dtype="FLOAT16", constants=[twice])
     assert_exported(Embedder(path, (6, 8)), tmp_path / "model.onnx", rtol=1e-2)
 
 
@@ -98,12 +101,26 @@ def test_tokens_are_exported(make, tmp_path):
 def test_layers_are_brought_to_one_grid(make, grid, tmp_path):
     more = [("AveragePool", ["y"], "pooled", ["N", 3, 3, 4], {"kernel_shape": (2, 2), "strides": (2, 2)})]
     path = make("Relu", ["N", 3, 6, 8], ["N", 3, 6, 8], more=more)
-    for channels in (None, [4, 0, 3]):
+    for channels in (None, [4, 0, 1]):
         embedder = Embedder(path, (6, 8), layers=["pooled", "y"], grid=grid, channels=channels)
         assert_exported(embedder, tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize(("opset", "want"), [(11, 17), (13, 17), (18, 18), (20, 20)])
+def test_a_network_whose_operators_have_changed_is_brought_to_the_opset_of_the_file(make, tmp_path):
+    """Axes were attributes before opset 13."""
+    more = [
+        ("Unsqueeze", ["y"], "five", ["N", 1, 3, 6, 8], {"axes": [1]}),
+        ("Squeeze", ["five"], "four", ["N", 3, 6, 8], {"axes": [1]}),
+    ]
+    path = make("Relu", ["N", 3, 6, 8], ["N", 3, 6, 8], more=more)
+    network = onnx.load(path)
+    network.opset_import[0].version, network.ir_version = 11, 6
+    onnx.save(network, path)
+    file = assert_exported(Embedder(path, (6, 8), layers=["four"]), tmp_path / "model.onnx")
+    assert [(o.domain, o.version) for o in file.opset_import] == [("", 17)]
+
+
+@pytest.mark.parametrize(("opset", "want"), [(13, 17), (18, 18), (20, 20)])
 def test_networks_of_other_opsets_are_exported(opset, want, make, tmp_path):
     path = make("Relu", ["N", 3, 6, 8], ["N", 3, 6, 8])
     network = onnx.load(path)
