@@ -477,12 +477,14 @@ class _Graph:
         if factors.rows.dtype == np.float16:
             rows = self.node("Cast", rows, to=TensorProto.FLOAT)
         y = self.node("MatMul", rows, "deviations")
-        inside = y if factors.scale is None else self._times(y, "rows/scale", factors.scale[:, :, None])
-        squares = self._sum_of_squares(inside, 1)
+        if factors.scale is None:
+            squares = self._sum_of_squares(y, 1)
+        else:
+            scaled = self.node("Mul", y, self.constant("rows/scale", factors.scale[:, :, None]))
+            squares = self._sum_of_squares(scaled, 1)
         if factors.floor_scale is not None:
-            y = self.node("MatMul", self.node("Transpose", y, perm=(0, 2, 1)), rows)
-            off = self.node("Sub", self.node("Transpose", "deviations", perm=(0, 2, 1)), y)
-            off = self._times(off, "floor/scale", factors.floor_scale[:, None, None])
+            off = self._off_rows(rows, y, factors.rows.shape)
+            off = self.node("Mul", off, self.constant("floor/scale", factors.floor_scale[:, None, None]))
             squares = self.node("Add", squares, self._sum_of_squares(off, 2))
         d = self.node("Transpose", self.node("Sqrt", squares), perm=(1, 0))
         self.node("Reshape", d, self.sizes("grid", -1, *state.shape), output="distances")
@@ -497,9 +499,14 @@ class _Graph:
             self.output("anomaly_map", TensorProto.FLOAT, (len(left), len(right)), text)
         return self
 
-    def _times(self, x: str, name: str, numbers: Array) -> str:
-        """Multiply by constants."""
-        return self.node("Mul", x, self.constant(name, numbers))
+    def _off_rows(self, rows: str, y: str, shape: tuple[int, ...]) -> str:
+        """Return what of the deviations is not along the rows, (P, N, C)."""
+        y = self.node("Transpose", y, perm=(0, 2, 1))
+        # which changes nothing: onnxruntime makes one operator of a transposition and the product after it,
+        # which takes several times as long as both
+        y = self.node("Reshape", y, self.sizes("rows/shape", shape[0], -1, shape[1]))
+        z = self.node("Transpose", "deviations", perm=(0, 2, 1))
+        return self.node("Sub", z, self.node("MatMul", y, rows))
 
     def _sum_of_squares(self, x: str, axis: int) -> str:
         """Sum squares over an axis, which goes."""
