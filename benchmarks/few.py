@@ -9,11 +9,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import agreement, cost, peers
+from benchmarks import agreement, cost, machine, peers
 from benchmarks.rows import (
     ORIGINAL,
     Array,
@@ -124,8 +124,34 @@ def squared(data: Fitted) -> Fitted:
     return data._replace(model=MultiVariateGaussian.from_parameters(*data.model))
 
 
+class Exported(NamedTuple):
+    """A model as an ONNX file that is open, and images to score."""
+
+    session: Any
+    images: Array
+
+
+def exported(data: Fitted) -> Exported:
+    """Write the model as an ONNX file, and open it with as many threads as there are CPUs."""
+    import onnxruntime
+
+    from mvgauss.onnx import export
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = machine.cpus()
+    with tempfile.TemporaryDirectory() as folder:
+        export(data.model, Path(folder, "model.onnx"), check=False)
+        session = onnxruntime.InferenceSession(Path(folder, "model.onnx"), options)
+    return Exported(session, data.images)
+
+
+def run_exported(data: Exported) -> Array:
+    """Return the distances that the file gives."""
+    return np.asarray(data.session.run(["distances"], {"embedding": data.images})[0])
+
+
 def score(case: Case, images: int) -> Work:
-    """Score images with a model that is fitted, and with the same in the square form."""
+    """Score images with a model that is fitted, with the same in the square form, and as an ONNX file."""
     n, c, h, w = case.shape
 
     def run(data: Fitted) -> Array:
@@ -138,8 +164,9 @@ def score(case: Case, images: int) -> Work:
         floors={SQUARE: SCORING[images]},
     )
     theirs = Side(SQUARE, run, prepare=squared)
+    file = Side("the exported file", run_exported, prepare=exported, needs="mvgauss.onnx", package="onnx")
     key = f"few-score-{case.key}-{images}"
-    return Work(key, lambda: fitted(case, images), (ours,), (theirs,), inverted)
+    return Work(key, lambda: fitted(case, images), (ours,), (theirs, file), inverted)
 
 
 class Kept(NamedTuple):
