@@ -37,7 +37,7 @@ LEGEND = (
     "beside 1 or 2 busy: in a process with so many threads that are busy in Python; against the same alone, "
     "a ratio of 0.2 is five times slower.",
     "the square form: a model of the same inverse covariances by from_parameters.",
-    "the exported file: the same model written by mvgauss.onnx.export, run by onnxruntime on as many threads.",
+    "the exported file: the model written by mvgauss.onnx.export, run by onnxruntime on as many threads.",
     "what a model keeps: nbytes; share: of the inverse covariances in single precision, which the original "
     "keeps.",
     "the original's formulas: anomalib's MultiVariateGaussian in torch, float32, a loop over patches. "
