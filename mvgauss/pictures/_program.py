@@ -5,7 +5,8 @@
 
 The first line fits the pictures of GOOD and judges those of OTHERS; the second judges with a model that was
 fitted before. FOLDER is written when all is done: index.html with all pictures, worst first, scores.csv,
-maps, and in the first case model.npz. The exit status is 0 if all pictures were judged, 3 if some could not
+maps, and in the first case model.npz. With --export FILE.onnx, network and model are also written as one
+ONNX file, which runs without Python. The exit status is 0 if all pictures were judged, 3 if some could not
 be, and 1 or 2 if nothing was written.
 """
 
@@ -112,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, help="a new folder, or one of an earlier run")
     parser.add_argument("--model", type=Path, help="a model that was fitted before, instead of GOOD")
     parser.add_argument("--rate", type=float, help="of false alarms; by default 0.05, or that of the model")
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE", help="write network and model as one ONNX file"
+    )
     fitting = parser.add_argument_group("how to fit")
     fitting.add_argument("--reg-covar", type=float, help="added to all variances; by default 0.01")
     fitting.add_argument("--shrinkage", type=shrinkage, help="oas, ledoit_wolf, or a number from 0 to 1")
@@ -154,6 +158,7 @@ def _run(args: argparse.Namespace, options: dict[str, Any], said: list[str]) -> 
         else:
             inspector = Inspector.load(args.model, args.network, args.rate, **options)
         names = [path.relative_to(args.folders[-1]) for path in others]
+        exported = _exported(args, inspector, out)
         results = _results.write(inspector, others, names, out)
         facts = _results.facts(inspector, results)
         record |= {"limit": inspector.limit, "rate": inspector.rate, "facts": facts, "warnings": said}
@@ -162,8 +167,22 @@ def _run(args: argparse.Namespace, options: dict[str, Any], said: list[str]) -> 
     _results.print_results(results)
     print(f"all pictures, worst first: {args.out / 'index.html'}")
     written = [args.out / name for name in ("scores.csv", "maps", *(["model.npz"] if good else []))]
-    print(f"also written: {', '.join(str(path) for path in written)}")
+    print(f"also written: {', '.join(str(path) for path in [*written, *exported])}")
     return NOT_ALL if any(verdict.error for _, _, verdict in results) else 0
+
+
+def _exported(args: argparse.Namespace, inspector: Inspector, out: Path) -> list[Path]:
+    """Write network and model as one ONNX file, with maps of the size of the input; return its name."""
+    if args.export is None:
+        return []
+    from mvgauss.onnx import export  # which needs the package onnx
+
+    within = args.export.resolve().is_relative_to(args.out.resolve())
+    path = out / args.export.resolve().relative_to(args.out.resolve()) if within else args.export
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = tuple(inspector.embedder.setup["input_size"])
+    export(inspector.model, path, embedder=inspector.embedder, image_size=size)
+    return [args.export]
 
 
 def _raise_if_within(args: argparse.Namespace) -> None:
