@@ -366,7 +366,7 @@ class MultiVariateGaussian:
         >>> model.select((1, 3)).covariance
         array([[[4.]]])
         """
-        new = type(self)(**{**self.get_params(), "n_patches": None})
+        new = self.__sklearn_clone__().set_params(n_patches=None)
         new._state = self._fitted().select(patches)
         return new
 

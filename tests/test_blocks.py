@@ -485,3 +485,19 @@ def test_a_limit_of_blas_that_the_caller_set_changes_no_bit(rng):
     with threadpool_limits(2, user_api="blas"):
         for n_jobs in (1, 2):
             np.testing.assert_array_equal(MultiVariateGaussian(n_jobs=n_jobs).fit(x).inv_covariance, want)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_what_a_walk_returned_is_freed_with_the_last_reference(rng, n_jobs):
+    """Without a wait for the garbage collector, which counts objects and not their bytes."""
+    x = frozen(rng.standard_normal((300, 4)))
+    gc.collect()
+    gc.disable()
+    try:
+        with blocks_of(1000):
+            result, _ = blocks.walk(lambda b: (2 * x[b], Pair(x[b], x[b, 0])), len(x), 32, n_jobs=n_jobs)
+        freed = weakref.ref(result)
+        del result, _
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -482,6 +482,11 @@ def test_a_part_of_the_grid_is_a_model_of_its_own(train, test, n):
     np.testing.assert_array_equal(model.mahalanobis(test), distances)
     with pytest.raises(IndexError):
         model.select((3, 0))
+    for nothing in (slice(0, 0), np.zeros((3, 4), bool)):
+        with pytest.raises(IndexError, match="patches: expected an index of at least one patch"):
+            model.select(nothing)
+    model.read_bytes = 480
+    assert model.select(0).read_bytes == 480
 
 
 def test_a_clone_reads_as_much_at_once(train):

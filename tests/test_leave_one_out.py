@@ -1,5 +1,7 @@
 """Laws of leave-one-out distances: a sample is as far as from the model that is fitted without it."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -223,3 +225,16 @@ def test_a_distance_beyond_the_range_is_refused_at_whichever_image_and_patch(rng
     model = MultiVariateGaussian(reg_covar=1e-300).fit(frozen(x))
     with pytest.raises(ValueError, match="embedding: expected numbers whose squares float64 can hold"):
         model.leave_one_out(frozen(x))
+
+
+def test_many_different_weights_take_little_memory(rng):
+    """One factor for each weight, but not all at once."""
+    x, w = frozen(rng.standard_normal((400, 30, 32))), frozen(rng.uniform(0.5, 2, 400))
+    model = MultiVariateGaussian(n_jobs=1).fit(x, sample_weight=w)
+    tracemalloc.start()
+    try:
+        model.leave_one_out(x, w)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * x.nbytes

@@ -226,3 +226,12 @@ def test_a_refused_calibration_or_limit_changes_nothing(train, test):
             model.threshold_ = value
     assert model.threshold_ == limit
     np.testing.assert_array_equal(model.p_value(test), want)
+
+
+def test_weights_that_add_up_to_hardly_more_than_features_have_no_default_limit(rng):
+    """Hotelling's law with so little to spare has a limit that no image can reach."""
+    x, w = frozen(rng.standard_normal((50, 4, 9))), np.full(50, 0.0802)
+    w[0] = 0.081
+    model = MultiVariateGaussian(ddof=0).fit(x, sample_weight=w)
+    with pytest.raises(ValueError, match="threshold_: expected a model with a limit"):
+        model.predict(x)

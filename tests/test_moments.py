@@ -182,3 +182,22 @@ def test_a_constant_may_merge_with_another(n):
     """Parts that do not vary, so that the whole varies only between them."""
     merged = Moments(np.full((n, 3), 0.1)).merge(Moments(np.full((n, 3), 0.3)))
     np.testing.assert_allclose(merged.scatter, np.full((3, 3), n / 2 * 0.04), rtol=1e-14)
+
+
+def test_rows_without_weight_change_nothing_wherever_they_lie(rng):
+    """So many that the runs in which they are summed have no weight at all."""
+    x = rng.standard_normal((400_000, 2))
+    x[:200_000] += 1e12
+    w = np.repeat([0, 1], 200_000)
+    m, without = Moments(frozen(x), fweights=frozen(w)), Moments(x[200_000:])
+    np.testing.assert_allclose(m.mean, without.mean, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(m.cov(), without.cov(), rtol=0, atol=1e-12)
+    turned = Moments(frozen(x[::-1]), fweights=frozen(w[::-1]))
+    np.testing.assert_allclose(turned.mean, without.mean, rtol=0, atol=1e-12)
+
+
+def test_a_part_of_little_weight_that_lies_far_away_costs_the_other_no_digits(rng):
+    x = frozen(rng.standard_normal((20, 3)))
+    light, heavy = Moments(x[:10] + 1e12, np.full(10, 1e-30)), Moments(x[10:])
+    for merged in (light.merge(heavy), heavy.merge(light)):
+        np.testing.assert_allclose(merged.mean, heavy.mean, rtol=0, atol=1e-14)

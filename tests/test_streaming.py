@@ -1,6 +1,7 @@
 """Laws of `partial_fit`, `merge` and resuming: however the samples come, the model is that of the whole."""
 
 import math
+import tracemalloc
 from fractions import Fraction
 from itertools import pairwise
 
@@ -460,3 +461,27 @@ def test_one_sample_at_a_time_keeps_the_stated_bound(rng, offset):
         model.covariance[0] * n, scatter, stated_bound(scatter, n) + moved[:, None] + moved[None, :]
     )
     assert_within(model.mean[:, 0], mean, (8 + math.sqrt(n)) * EPS * (np.abs(mean) + 1))
+
+
+@pytest.mark.parametrize("c", [3, 12])
+def test_images_without_weight_that_lie_far_away_change_nothing(rng, c):
+    x = frozen(rng.standard_normal((5, c, 2)))
+    model = MultiVariateGaussian(n_jobs=1).partial_fit(np.full((2, c, 2), 1e17), sample_weight=np.zeros(2))
+    model.partial_fit(x)
+    whole = MultiVariateGaussian(n_jobs=1).fit(x)
+    np.testing.assert_allclose(model.mean, whole.mean, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(model.mahalanobis(x), whole.mahalanobis(x), rtol=1e-12)
+
+
+def test_the_first_score_of_a_stream_copies_no_rows(rng):
+    """The factors of few samples share the rows of the moments from the start."""
+    x = frozen(rng.standard_normal((40, 200, 200)))
+    model = MultiVariateGaussian(n_jobs=1).partial_fit(x)
+    moments = model.nbytes
+    tracemalloc.start()
+    try:
+        model.mahalanobis(x[:1])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < moments / 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,10 @@ class Precision(Stack):
 
     rank: Array  #: (B,)
     log_pdet: Array  #: (B,), logarithm of the pseudo-determinant of the covariance
+
+    def without_rows(self) -> Precision:
+        """Return the same without the rows that it may share with moments."""
+        return self
 
     def squared_norms(self, z: Array) -> Array:
         """Return z^T S^+ z of deviations ``(B, M, C)``: ``(B, M)``, sums of squares."""
@@ -159,6 +163,9 @@ class LowRank(Precision):
     @property
     def numbers_per_distance(self) -> int:
         return int(2 * self.rows.shape[1] * self.rows.shape[2])  # each row is read twice
+
+    def without_rows(self) -> Precision:
+        return replace(self, rows=self.rows[:, :0])
 
     def squared_norms(self, z: Array) -> Array:
         a, r = self._split(z, refine=not self.floor.all())

@@ -121,8 +121,10 @@ def default_limit(state: State) -> float:
         law = Hotelling.of(state)
         if (law.factor > 0).all():  # an intensity of 1 leaves nothing of S
             rate = _DEFAULT_RATE / state.n_patches  # Bonferroni
-            squared = distributions.isf(rate, law.n, state.required_precision().rank) / law.factor
-            return math.sqrt(squared.max())
+            with np.errstate(over="ignore", divide="ignore"):  # weights may add up to hardly more than C
+                squared = distributions.isf(rate, law.n, state.required_precision().rank) / law.factor
+            if np.isfinite(squared).all():
+                return math.sqrt(squared.max())
     raise ValueError(
         "threshold_: expected a model with a limit, got none, and no law gives one for "
         f"{state.n_samples} samples of {state.n_features} features regularised so; set one with the fitted "
@@ -136,7 +138,7 @@ def decision_function(state: State, x: Embedding, walk: Walk) -> Array:
     limit = limit_of(state)
     _warn_of_limit(state)
     d = largest(scoring.mahalanobis(state, x, walk)).astype(np.float64)
-    with np.errstate(over="ignore"):  # of a limit that nothing reaches
+    with np.errstate(over="ignore"):  # of a limit that was set so that nothing reaches it
         return np.asarray((limit - d) * (limit + d) / 2)
 
 

@@ -168,7 +168,8 @@ def with_precision(state: State, walk: Walk) -> State:
     state.raise_if_too_few("the fitted embedding")
 
     def kernel(b: slice) -> tuple[Precision, Array]:
-        return precision_of(moments[b], state)
+        precision, intensity = precision_of(moments[b], state)
+        return precision.without_rows(), intensity  # or the walk would copy those of the moments
 
     item_bytes = state.n_features**2 * 8
     precision, intensity = blocks.walk(kernel, state.n_patches, item_bytes, **walk._asdict())

@@ -115,7 +115,9 @@ class State:
         """Return the same model of some of the patches, by an index of the grid."""
         flat = np.arange(self.n_patches).reshape(self.shape)[index]
         patches = flat.ravel()
-        if patches.size and np.array_equal(patches, np.arange(patches[0], patches[0] + patches.size)):
+        if not patches.size:
+            _arguments.raise_error("patches", "an index of at least one patch", "one of none", IndexError)
+        if np.array_equal(patches, np.arange(patches[0], patches[0] + patches.size)):
             patches = slice(patches[0], patches[0] + patches.size)  # of which there are views
         return self.with_arrays({name: a[patches] for name, a in self.arrays().items()}, np.shape(flat))
 

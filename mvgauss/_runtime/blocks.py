@@ -186,16 +186,16 @@ def _arrays(part: Any) -> list[Array]:
 
 def _map_arrays(part: Any, function: Callable[[Array], Array]) -> Any:
     """Return the same objects with other arrays, `function` of each."""
-    new = {id(a): function(a) for a in _arrays(part)}
+    return _with_new_arrays(part, {id(a): function(a) for a in _arrays(part)})
 
-    def rebuilt(p: Any) -> Any:
-        if isinstance(p, tuple):
-            return tuple(rebuilt(q) for q in p)
-        if isinstance(p, Stack):
-            return p.with_arrays({name: new[id(a)] for name, a in p.arrays().items()})
-        return None if p is None else new[id(p)]
 
-    return rebuilt(part)
+def _with_new_arrays(part: Any, new: dict[int, Array]) -> Any:
+    """Return the same objects with new arrays, which are found by the `id` of the old ones."""
+    if isinstance(part, tuple):
+        return tuple(_with_new_arrays(p, new) for p in part)
+    if isinstance(part, Stack):
+        return part.with_arrays({name: new[id(a)] for name, a in part.arrays().items()})
+    return None if part is None else new[id(part)]
 
 
 class _Gathered:

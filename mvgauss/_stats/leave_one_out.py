@@ -15,9 +15,13 @@ import math
 import numpy as np
 
 from mvgauss._arguments import Array
+from mvgauss._linalg.precision import Precision
 from mvgauss._linalg.whitening import EPS
 from mvgauss._stats.moments import Moments
 from mvgauss._stats.shrinkage import Regularisation, estimate
+
+#: Weights may all differ: factors of so many of them are stored at once.
+_STORED_PRECISIONS = 8
 
 
 class LeaveOneOut:
@@ -31,15 +35,13 @@ class LeaveOneOut:
         resolution: float,
         eps: float = EPS,
     ) -> None:
-        self.weights, self.ddof, self.resolution = weights, regularisation.ddof, resolution
+        self.moments, self.weights = moments, weights
+        self.ddof, self.resolution = regularisation.ddof, resolution
         self.half_of_the_digits = math.sqrt(eps)  # of the moments
-        noise = moments.noise(resolution)
-        scale, self.floor, _ = estimate(moments, regularisation, noise)
+        self.noise = moments.noise(resolution)
+        scale, self.floor, _ = estimate(moments, regularisation, self.noise)
         self.unshrunk = scale * moments.divisor(regularisation.ddof)  # 1 - rho
-        self.precision_without = {
-            weight: moments.precision(self._scale_without(weight), self.floor, noise, np.dtype(np.float64))
-            for weight in np.unique(weights)
-        }
+        self.precisions: dict[float, Precision] = {}  # without a sample, by its weight
 
     def closed_form(self, v: Array, samples: slice) -> tuple[Array, Array]:
         """Return squared distances of deviations ``(B, n, C)`` of these samples, and where digits are lost.
@@ -52,7 +54,7 @@ class LeaveOneOut:
         for weight in np.unique(weights):
             i = np.flatnonzero(weights == weight)
             beta, g = 1 - weight / self.weights.sum(), self._scale_without(weight)
-            q = self.precision_without[weight].squared_norms(v[:, i])
+            q = self._precision_without(weight).squared_norms(v[:, i])
             difference[:, i] = 1 - g[:, None] * q * weight / beta
             squared[:, i] = q / (beta**2 * difference[:, i])
         return squared, ~(difference > self.half_of_the_digits)
@@ -67,6 +69,16 @@ class LeaveOneOut:
         precision = others.precision(g, floor, others.noise(self.resolution), np.dtype(np.float64))
         z = samples[:, i : i + 1].astype(np.float64) - others.mean[:, None]
         return np.asarray(precision.squared_norms(z)[:, 0])
+
+    def _precision_without(self, weight: float) -> Precision:
+        """Return the precision of the samples without one of this weight; those of few weights are stored."""
+        if weight not in self.precisions:
+            if len(self.precisions) == _STORED_PRECISIONS:
+                self.precisions.clear()
+            self.precisions[weight] = self.moments.precision(
+                self._scale_without(weight), self.floor, self.noise, np.dtype(np.float64)
+            )
+        return self.precisions[weight]
 
     def _scale_without(self, weight: float) -> Array:
         """Return g, ``(B,)``, of the samples without one of this weight."""

@@ -270,12 +270,18 @@ class Moments(Stack):
         if other.mean.shape != self.mean.shape:
             _arguments.raise_error("other", f"a mean of shape {self.mean.shape}", f"{other.mean.shape}")
         total = self.sum_weights + other.sum_weights
-        share = other.sum_weights / np.where(total > 0, total, 1)  # that of nothing is 0, not 0/0
+        divisor = np.where(total > 0, total, 1)  # a share of nothing is 0, not 0/0
+        share, other_share = self.sum_weights / divisor, other.sum_weights / divisor
         delta = other.mean - self.mean
-        mean = (self.mean + share[..., None] * delta).astype(delta.dtype, copy=False)
+        # from the mean of the heavier part: that of a light one may be far away, and sums round to its size
+        mean = np.where(
+            (other_share > share)[..., None],
+            other.mean - share[..., None] * delta,
+            self.mean + other_share[..., None] * delta,
+        ).astype(delta.dtype, copy=False)
         squared = self.sum_squared_weights + other.sum_squared_weights
         new = self._of_sums(self.n_samples + other.n_samples, total, squared, mean)
-        between = np.sqrt(self.sum_weights * share)[..., None] * delta
+        between = np.sqrt(self.sum_weights * other_share)[..., None] * delta
         new._add_scatters(self, other, between.astype(delta.dtype, copy=False)[..., None, :])
         if self.third is not None and other.third is not None:
             (third, fourth), (other_third, other_fourth) = self._about(mean), other._about(mean)
