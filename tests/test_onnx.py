@@ -215,7 +215,6 @@ def test_parameters_on_a_grid_have_maps(tmp_path):
         ({"image_size": 0}, ValueError, "image_size: expected an integer >= 1"),
         ({"image_size": 8, "sigma": -1}, ValueError, "sigma: expected"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_exported_is_refused_by_name(given, error, match, tmp_path):
     given = {"model": MultiVariateGaussian().fit(gaussian(MANY)), **given}
