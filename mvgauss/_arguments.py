@@ -102,14 +102,16 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     if sparse(value):
         got = "a sparse one, which is not supported"
         raise_error(name, "a dense array", got, TypeError, "see .toarray()")
+    if value is None:
+        raise_error(name, wanted, "None", TypeError)
+    bfloat16(name, getattr(value, "dtype", None))
     try:
         result = np.asarray(value)
-        if (
-            result.dtype == object
-            and not isinstance(value, Mapping)
-            and not any(v is None or isinstance(v, str) for v in result.flat)
-        ):
-            result = result.astype(np.float64)
+        text = None
+        if result.dtype == object and not isinstance(value, Mapping):
+            text = next((i for i, v in enumerate(result.flat) if v is None or isinstance(v, str)), None)
+            if text is None:
+                result = result.astype(np.float64)
     except MemoryError:
         raise
     except Exception as error:
@@ -118,6 +120,11 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         ) from error
     if result.dtype.kind not in ("biufc" if complex_ok else "biuf"):
         real(name, result.dtype)
+        columns = getattr(value, "columns", None)
+        if text is not None and columns is not None:
+            column = list(columns)[text % result.shape[-1]]
+            got = f"{briefly(result.flat[text])} in column {column!r}"
+            raise_error(name, wanted, got, TypeError, "leave out what is no number")
         hint = "load it first" if isinstance(value, (str, os.PathLike)) else ""
         hint = "take one array of it" if isinstance(value, Mapping) else hint
         raise_error(name, wanted, f"dtype {result.dtype}", TypeError, hint)
@@ -129,10 +136,18 @@ def sparse(value: object) -> bool:
     return type(value).__module__.startswith("scipy.sparse")
 
 
+def bfloat16(name: str, dtype: object) -> None:
+    """Refuse the 16-bit dtype that NumPy lacks, of whatever package."""
+    if str(dtype).endswith("bfloat16"):
+        hint = "convert it, with .float() from PyTorch, with .astype('float32') from others"
+        raise_error(name, "an array of real numbers that NumPy has", "dtype bfloat16", TypeError, hint)
+
+
 def real(name: str, dtype: np.dtype[Any]) -> None:
-    """Refuse a complex dtype."""
+    """Refuse a complex dtype; the last sentence begins in the words of scikit-learn's tools."""
     if dtype.kind == "c":
-        raise_error(name, "real numbers", f"dtype {dtype}", ComplexDataError, "Complex data not supported")
+        got = f"dtype {dtype}. Complex data not supported except by cov and Moments"
+        raise_error(name, "real numbers", got, ComplexDataError)
 
 
 def finite(name: str, value: Array, *start: int) -> None:

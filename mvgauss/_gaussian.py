@@ -211,7 +211,8 @@ class MultiVariateGaussian:
         ConstantPatchWarning
             If there is shrinkage without a ridge, and patches where nothing varies.
         PictureWarning
-            If the embedding looks like pictures: uint8, with 3 or 4 on the last axis.
+            If the embedding looks like pictures: uint8 or uint16 of three axes, or of more with 1, 3 or 4
+            channels on axis 1 or the last; floats ``(N, H, W, 3)`` with H and W of at least 16.
         """
         with self._training_lock:
             self._state = self._trained(None, embedding, sample_weight)
@@ -1227,10 +1228,11 @@ class MultiVariateGaussian:
 
 
 def _warn_of_pictures(x: Embedding) -> None:
-    if x.looks_like_pictures:
+    if (layout := x.picture_layout) is not None:
+        hint = "" if x.dtype.kind == "f" else " (integers that are such an output: convert them to float32)"
         _arguments.warn(
-            f"embedding: integers of shape {x.shape} look like pictures; fit their embeddings, the "
-            "output of a network",
+            f"embedding: {x.dtype} numbers of shape {x.shape} look like pictures of layout {layout}; fit "
+            f"their embeddings, the output of a network{hint}",
             PictureWarning,
         )
 
@@ -1240,9 +1242,9 @@ def _warn_of_fit(state: State) -> None:
     n, c, regularisation = state.n_samples, state.n_features, state.regularisation
     if n <= c and not regularisation.regularises and state.calibration is None:
         _arguments.warn(
-            f"{n} samples of {c} features, with neither ridge nor shrinkage: new good images lie much farther "
-            "away than the fitted ones (leave_one_out(embedding) shows how far); set reg_covar=0.01 or "
-            "shrinkage='oas', and use fewer features if you can",
+            f"{n} samples of {c} features, with neither ridge nor shrinkage: new good images lie much "
+            "farther away than the fitted ones (leave_one_out(embedding) shows how far); set reg_covar=0.01 "
+            "or shrinkage='oas', and use fewer features if you can",
             FewSamplesWarning,
         )
     if regularisation.shrinkage and not regularisation.reg_covar:
