@@ -55,6 +55,10 @@ class ConstantPatchWarning(UserWarning):
     """Patches where shrinkage adds nothing, as nothing varies there: deviations count nothing."""
 
 
+class RidgeWarning(UserWarning):
+    """A ridge larger than the variances of the features: every distance is small, of defects too."""
+
+
 class ComplexDataError(TypeError, ValueError):
     """Complex numbers where real ones are expected: a wrong kind for us, a wrong value for others."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _arguments
-from mvgauss._arguments import Array, ConstantPatchWarning, FewSamplesWarning, PictureWarning
+from mvgauss._arguments import Array, ConstantPatchWarning, FewSamplesWarning, PictureWarning, RidgeWarning
 from mvgauss._model import card, decisions, files, fitting, scoring
 from mvgauss._model.embedding import READ_BYTES, Embedding, OutOfRangeError, check_names, names_of_columns
 from mvgauss._model.fitting import Walk
@@ -28,6 +28,9 @@ from mvgauss._runtime import threads
 from mvgauss._stats.conformal import checked_rate
 from mvgauss._stats.cov import cov
 from mvgauss._stats.shrinkage import Regularisation
+
+#: About how many patches are looked at before all are.
+_PATCHES_TRIED = 8
 
 
 class MultiVariateGaussian:
@@ -208,6 +211,9 @@ class MultiVariateGaussian:
         FewSamplesWarning
             If there are no more samples than features, and neither ridge nor shrinkage; of an array that
             is read part by part, at the first use.
+        RidgeWarning
+            If `reg_covar` is larger than the mean variance of the features at more than half of the patches
+            where they vary; of an array that is read part by part, at the first use.
         ConstantPatchWarning
             If there is shrinkage without a ridge, and patches where nothing varies.
         PictureWarning
@@ -1237,8 +1243,36 @@ def _warn_of_pictures(x: Embedding) -> None:
         )
 
 
+def _warn_of_ridge(state: State) -> None:
+    """Warn of a ridge above the mean variance of the features, at most of the patches where they vary."""
+    ridge = state.regularisation.reg_covar
+
+    def mean_variances(patches: slice) -> Array:
+        variance = state.variance(patches).mean(axis=1)
+        return np.asarray(variance[variance > 0])
+
+    # a few patches first, as all can take a tenth of a fit; an odd step does not stay in a column of the grid
+    tried = mean_variances(slice(None, None, max(1, state.n_patches // _PATCHES_TRIED) | 1))
+    if tried.size and (tried >= ridge).all():
+        return
+    variance = mean_variances(slice(None))
+    below = np.count_nonzero(variance < ridge)
+    if 2 * below <= len(variance):
+        return
+    typical = np.median(variance)
+    _arguments.warn(
+        f"at {below:,} of {state.n_patches:,} patches reg_covar={ridge:g} is larger than the mean variance "
+        f"of the features, {typical:.2g} in the median: distances are then small, those of defects too; set "
+        f"reg_covar={typical / 100:.1g}, a hundredth of it, or reg_covar=0 with shrinkage='oas', or scale "
+        "the features",
+        RidgeWarning,
+    )
+
+
 def _warn_of_fit(state: State) -> None:
-    """Warn of few samples without regularisation, and of patches where shrinkage adds nothing."""
+    """Warn of few samples without regularisation, of a large ridge, and where shrinkage adds nothing."""
+    if state.regularisation.reg_covar:
+        _warn_of_ridge(state)
     n, c, regularisation = state.n_samples, state.n_features, state.regularisation
     if n <= c and not regularisation.regularises and state.calibration is None:
         _arguments.warn(

@@ -1,12 +1,13 @@
 """Wrong input that once passed in silence is refused, or warned of, with its remedy."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 from common import frozen
 
-from mvgauss import MultiVariateGaussian
+from mvgauss import MultiVariateGaussian, RidgeWarning
 
 
 @pytest.fixture
@@ -132,11 +133,59 @@ def test_a_column_of_text_is_named(x):
         ),
         (
             lambda m, x: m.fit(1j * x),
-            "embedding: expected real numbers, got dtype complex128. Complex data not supported except by cov "
-            "and Moments",
+            "embedding: expected real numbers, got dtype complex128. "
+            "Complex data not supported except by cov and Moments",
         ),
     ],
 )
 def test_a_table_is_refused_in_one_natural_sentence(x, call, message):
     table = frozen(x[:, :, 0, 0])
     assert refused(lambda: call(MultiVariateGaussian().fit(table), table)) == message
+
+
+# ---------------------------------------------------------------------------------------------------------
+# a ridge larger than the variances
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_in_volts_warn_and_the_ridge_that_the_warning_names_finds_the_defect(x):
+    volts, defect = frozen(1e-6 * x), frozen(1e-6 * (x[:1] + 20))
+    with pytest.warns(RidgeWarning, match="at 12 of 12 patches reg_covar=0.01 is larger than") as caught:
+        blind = MultiVariateGaussian().fit(volts)
+    assert blind.mahalanobis(defect).max() < 1e-2
+    variance, ridge = re.search(
+        r"([^ ]+) in the median.* set reg_covar=([^ ,]+)", str(caught[0].message)
+    ).groups()
+    assert np.isclose(float(variance), np.median(volts.var(axis=0).mean(axis=0)), rtol=0.05)
+    assert MultiVariateGaussian(reg_covar=float(ridge)).fit(volts).mahalanobis(defect).min() > 10
+    MultiVariateGaussian(reg_covar=0, shrinkage="oas").fit(volts)
+
+
+def test_a_ridge_warns_where_it_is_larger_at_more_than_half_of_the_patches_that_vary(rng):
+    x = rng.standard_normal((30, 4, 40))
+    x[:, :, 20:] *= 0.01  # variances of 1e-4
+    x[:, :, 38:] = 7  # nothing varies
+    for start, warns in ((0, False), (1, False), (2, False), (3, True), (20, True), (38, False)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            MultiVariateGaussian().fit(frozen(x[:, :, start:]))
+        assert [w.category for w in caught] == [RidgeWarning] * warns
+    weights = frozen(np.arange(30) < 20, float)
+    x[20:] *= 1000  # of no weight
+    with pytest.warns(RidgeWarning, match="at 18 of 20 patches"):
+        MultiVariateGaussian().fit(x[:, :, 20:], sample_weight=weights)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("c", [6, 60], ids=["a square", "rows"])
+def test_a_stream_warns_of_its_ridge_at_the_first_use_and_once(rng, c):
+    x = frozen(1e-3 * rng.standard_normal((20, c, 9)))
+    model = MultiVariateGaussian().partial_fit(x[:8]).partial_fit(x[8:])
+    with pytest.warns(RidgeWarning, match="at 9 of 9 patches"):
+        model.mahalanobis(x)
+    model.mahalanobis(x)
+    unfitted = MultiVariateGaussian()
+    with pytest.raises(RidgeWarning):
+        unfitted.fit(x)
+    with pytest.raises(ValueError, match="not fitted"):
+        unfitted.predict(x)
