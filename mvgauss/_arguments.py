@@ -4,19 +4,23 @@ A leaf of the import graph. Every public function passes its arguments through h
 the algebra trusts what it gets.
 """
 
+import difflib
+import functools
+import inspect
 import math
 import numbers
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+_P = ParamSpec("_P")
 
 
 def raise_error(
@@ -24,6 +28,24 @@ def raise_error(
 ) -> NoReturn:
     """Raise `error`, saying which argument it is, what was expected and what it got."""
     raise error(f"{name}: expected {expected}, got {got}{'; ' + hint if hint else ''}")
+
+
+def names_nearest_parameter(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Make a constructor name the parameter nearest to an unknown one, as Python 3.13 does by itself."""
+    known = list(inspect.signature(init).parameters)[1:]
+
+    @functools.wraps(init)
+    def checked(*args: _P.args, **parameters: _P.kwargs) -> None:
+        for name in parameters:
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+                wanted = f"one of the parameters {', '.join(known)}"
+                owner = init.__qualname__.partition(".")[0]
+                hint = f"did you mean {nearest[0]}?" if nearest else ""
+                raise_error(owner, wanted, name, TypeError, hint)
+        init(*args, **parameters)
+
+    return checked
 
 
 class NotFittedError(ValueError, AttributeError):

@@ -153,6 +153,7 @@ class MultiVariateGaussian:
     #: About how many bytes of an array that can only be indexed are read at once.
     read_bytes: int = READ_BYTES
 
+    @_arguments.names_nearest_parameter
     def __init__(
         self,
         n_features: int | None = None,
@@ -992,8 +993,16 @@ class MultiVariateGaussian:
         c, n_patches = mu.shape
         wanted = (n_patches, c, c)
         if p.shape != wanted:
+            if p.shape in ((c, n_patches, n_patches), (n_patches, n_patches, c)):
+                _arguments.raise_error(
+                    "mean",
+                    f"shape (C, P) = {mu.shape[::-1]} as inv_covariance is {p.shape}",
+                    f"shape {mu.shape}",
+                    hint="give mean.T",
+                )
+            hint = "give np.moveaxis(inv_covariance, -1, 0)" if p.shape == (c, c, n_patches) else ""
             _arguments.raise_error(
-                "inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}"
+                "inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}", hint=hint
             )
         _arguments.finite("mean", mu)
         ranks = None if rank is None else _arguments.ranks("rank", rank, n_patches, c)
@@ -1065,6 +1074,14 @@ class MultiVariateGaussian:
         if "read_bytes" in vars(self):
             new.read_bytes = self.read_bytes
         return new
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse to replace the method that sets a limit by a limit."""
+        if name == "threshold":
+            hint = "a limit that is known is assigned to threshold_"
+            wanted = "a call, threshold(good_images, false_positive_rate)"
+            _arguments.raise_error(name, wanted, _arguments.briefly(value), AttributeError, hint)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return card.text(self)

@@ -5,9 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.linalg
 from common import frozen
 
-from mvgauss import MultiVariateGaussian, RidgeWarning
+from mvgauss import DefaultThresholdWarning, MultiVariateGaussian, RidgeWarning
 
 
 @pytest.fixture
@@ -22,10 +23,6 @@ def refused(call, *parts, error=(TypeError, ValueError)):
     for part in parts:
         assert part in str(caught.value)
     return str(caught.value)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# what is no array
 
 
 class Loader:
@@ -45,7 +42,6 @@ class Loader:
 
 READERS = {
     "fit": lambda model, x: model.fit(x),
-    "partial_fit": lambda model, x: model.partial_fit(x),
     "mahalanobis": lambda model, x: model.mahalanobis(x),
     "threshold": lambda model, x: model.threshold(x, 0.5),
 }
@@ -57,10 +53,6 @@ def test_a_list_of_batches_or_of_images_is_refused_and_told_how_to_be_joined(x, 
     for parts in ([x[:8], x[8:16]], (x[:8], x[8:11]), [x[0], x[1]]):
         shape = f"{len(parts)} arrays, the first of shape {parts[0].shape}"
         refused(lambda parts=parts: READERS[reader](model, parts), shape, "np.concatenate", "np.stack")
-    nested = x[:8, :, 0, 0].tolist()  # numbers alone: an array
-    np.testing.assert_array_equal(
-        MultiVariateGaussian().fit(nested).mean, MultiVariateGaussian().fit(x[:8, :, 0, 0]).mean
-    )
 
 
 @pytest.mark.parametrize("reader", list(READERS))
@@ -69,10 +61,6 @@ def test_what_yields_batches_is_refused_unread_and_told_of_partial_fit(x, reader
     for name, batches in (("Loader", loader), ("generator", iter(loader)), ("map", map(abs, loader))):
         refused(lambda batches=batches: READERS[reader](model, batches), name, "partial_fit", error=TypeError)
     assert not loader.reads
-    streamed = MultiVariateGaussian()
-    for batch in loader:
-        streamed.partial_fit(batch)
-    np.testing.assert_allclose(streamed.mean, model.mean, atol=1e-15)
 
 
 class Half:
@@ -106,10 +94,6 @@ def test_a_column_of_text_is_named(x):
     assert MultiVariateGaussian().fit(frame.drop(columns="label")).n_features_in_ == 6
 
 
-# ---------------------------------------------------------------------------------------------------------
-# sentences that scikit-learn's tools look for
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -141,10 +125,6 @@ def test_a_column_of_text_is_named(x):
 def test_a_table_is_refused_in_one_natural_sentence(x, call, message):
     table = frozen(x[:, :, 0, 0])
     assert refused(lambda: call(MultiVariateGaussian().fit(table), table)) == message
-
-
-# ---------------------------------------------------------------------------------------------------------
-# a ridge larger than the variances
 
 
 @pytest.mark.filterwarnings("error")
@@ -189,3 +169,96 @@ def test_a_stream_warns_of_its_ridge_at_the_first_use_and_once(rng, c):
         unfitted.fit(x)
     with pytest.raises(ValueError, match="not fitted"):
         unfitted.predict(x)
+
+
+def inverse_in_single(covariance):
+    """Invert by LU factors in single precision, as PyTorch does: asymmetric in the last bits."""
+    factors = (scipy.linalg.lapack.sgetrf(s) for s in covariance.astype(np.float32))
+    return np.stack([scipy.linalg.lapack.sgetri(lu, pivots)[0] for lu, pivots, _ in factors])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_half_of_an_inverse_of_single_precision_is_taken_in_its_own_precision(seed):
+    rng = np.random.default_rng(seed)
+    mixing = rng.standard_normal((8, 16))
+    x = np.moveaxis(rng.standard_normal((60, 784, 8)) @ mixing, 1, 2) + 0.1 * rng.standard_normal(
+        (60, 16, 784)
+    )
+    model = MultiVariateGaussian().fit(frozen(x))
+    half = inverse_in_single(model.covariance).astype(np.float16)
+    given = MultiVariateGaussian.from_parameters(model.mean.astype(np.float32), frozen(half))
+    z = np.abs(np.moveaxis(x[:9], 2, 0) - model.mean.T[:, None])
+    rounding = (
+        2.0**-11 * np.vecdot(z @ np.abs(model.inv_covariance), z).T
+    )  # of z^T P z, if P is rounded to half
+    errors = given.mahalanobis(x[:9], squared=True) - model.mahalanobis(x[:9], squared=True)
+    assert (np.abs(errors) <= 1.5 * rounding).all()
+    half[3, 0, 1] += 0.1 * half[3].max()
+    refused(
+        lambda: MultiVariateGaussian.from_parameters(model.mean, half), "symmetric", "index 3 of the stack"
+    )
+
+
+def test_parameters_in_another_layout_are_told_how_to_be_moved(x):
+    mean, inverse = MultiVariateGaussian().fit(x)
+    given, last = MultiVariateGaussian.from_parameters, np.moveaxis(inverse, 0, -1)
+    transposed = "mean: expected shape (C, P) = (6, 12) as inv_covariance is "
+    refused(lambda: given(mean.T, inverse), transposed, "got shape (12, 6); give mean.T")
+    refused(lambda: given(mean.T, last), transposed, "give mean.T")
+    wanted = "inv_covariance: expected shape (12, 6, 6) as mean is (6, 12), got shape (6, 6, 12); "
+    refused(lambda: given(mean, last), wanted, "give np.moveaxis(inv_covariance, -1, 0)")
+    np.testing.assert_array_equal(given(mean, np.moveaxis(last, -1, 0)).mean, mean)
+    assert "give" not in refused(lambda: given(mean, inverse[:5]))
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "nearest"), [("reg_cov", "reg_covar"), ("axis", "feature_axis"), ("jobs", "n_jobs")]
+)
+def test_a_misspelt_parameter_is_told_the_nearest_one(misspelt, nearest):
+    message = refused(lambda: MultiVariateGaussian(**{misspelt: 1}), error=TypeError)
+    assert re.fullmatch(rf"MultiVariateGaussian: .*, got {misspelt}; did you mean {nearest}\?", message)
+    assert "did you mean" not in refused(lambda: MultiVariateGaussian(zzz=1), "n_features", error=TypeError)
+
+
+def test_the_method_that_sets_a_limit_is_not_replaced_by_one(x):
+    model = MultiVariateGaussian().fit(x)
+    refused(lambda: setattr(model, "threshold", 3), "got 3", "assigned to threshold_", error=AttributeError)
+    model.threshold_ = 3
+    assert model.threshold_ == 3 != model.threshold(x[:20], 0.1)
+
+
+def test_samples_with_the_features_last_are_told_of_the_axis(x):
+    flat = frozen(x.reshape(40, 6, 12))
+    last = np.moveaxis(flat, 1, 2)
+    for model in (
+        MultiVariateGaussian().fit(flat),
+        MultiVariateGaussian().fit(x),
+        MultiVariateGaussian.from_parameters(*MultiVariateGaussian().fit(flat)),
+    ):
+        refused(lambda model=model: model.mahalanobis(last), "set feature_axis=-1")
+    for sizes in ({"n_features": 6}, {"n_patches": 12}, {"n_features": 6, "n_patches": 12}):
+        refused(lambda sizes=sizes: MultiVariateGaussian(**sizes).fit(last), "set feature_axis=-1")
+    model = MultiVariateGaussian(feature_axis=-1).fit(last)
+    refused(lambda: model.mahalanobis(flat), "set feature_axis=1")
+
+
+def test_who_wants_an_order_alone_is_told_that_it_needs_no_limit(rng):
+    x = frozen(rng.standard_normal((20, 30)))
+    order = (
+        "to rank images, as for an AUC, score_samples and the largest distance of each image need no limit"
+    )
+    few = MultiVariateGaussian().fit(x)
+    refused(lambda: few.decision_function(x), order, error=ValueError)
+    many = MultiVariateGaussian().fit(x[:, :5])
+    with pytest.warns(DefaultThresholdWarning, match=order):
+        decision = many.decision_function(x[:, :5])
+    for scores in (many.score_samples(x[:, :5]), -many.mahalanobis(x[:, :5])):
+        np.testing.assert_array_equal(np.argsort(scores.ravel()), np.argsort(decision))
+
+
+def test_a_distance_at_the_limit_is_not_flagged(x):
+    model = MultiVariateGaussian().fit(x)
+    largest = model.mahalanobis(x).max(axis=(1, 2))
+    for limit in largest[:5]:
+        model.threshold_ = limit
+        np.testing.assert_array_equal(model.predict(x) == -1, largest > limit)
