@@ -993,14 +993,12 @@ class MultiVariateGaussian:
         c, n_patches = mu.shape
         wanted = (n_patches, c, c)
         if p.shape != wanted:
-            if p.shape in ((c, n_patches, n_patches), (n_patches, n_patches, c)):
-                _arguments.raise_error(
-                    "mean",
-                    f"shape (C, P) = {mu.shape[::-1]} as inv_covariance is {p.shape}",
-                    f"shape {mu.shape}",
-                    hint="give mean.T",
-                )
-            hint = "give np.moveaxis(inv_covariance, -1, 0)" if p.shape == (c, c, n_patches) else ""
+            hint = {
+                (c, n_patches, n_patches): "mean is (P, C): give mean.T",
+                (c, c, n_patches): "this is (C, C, P): give np.moveaxis(inv_covariance, -1, 0)",
+                (n_patches, n_patches, c): "mean is (P, C) and this (C, C, P): give mean.T and "
+                "np.moveaxis(inv_covariance, -1, 0)",
+            }.get(p.shape, "")
             _arguments.raise_error(
                 "inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}", hint=hint
             )

@@ -75,9 +75,8 @@ class Half:
 def test_bfloat16_is_told_to_be_converted(x):
     half = pytest.importorskip("ml_dtypes").bfloat16
     for given in (Half(), x.astype(half)):
-        refused(
-            lambda given=given: MultiVariateGaussian().fit(given), "bfloat16", ".float()", "astype('float32')"
-        )
+        message = refused(lambda given=given: MultiVariateGaussian().fit(given), "bfloat16", ".float()")
+        assert "astype('float32')" in message
 
 
 def test_none_is_called_none():
@@ -94,37 +93,28 @@ def test_a_column_of_text_is_named(x):
     assert MultiVariateGaussian().fit(frame.drop(columns="label")).n_features_in_ == 6
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda m, x: m.mahalanobis(x[:, :5]),
-            "embedding: X has 5 features, but MultiVariateGaussian is expecting 6 features as input",
-        ),
-        (
-            lambda m, x: m.fit(x[:, :0]),
-            "embedding: an array with 0 feature(s) (shape=(40, 0)) while a minimum of 1 is required.",
-        ),
-        (
-            lambda m, x: m.fit(x[:0]),
-            "embedding: expected a non-empty array (N, C, *grid), features C on axis 1, "
-            "got 0 samples in shape (0, 6)",
-        ),
-        (
-            lambda m, x: m.fit(x[0]),
-            "embedding: expected a non-empty array (N, C, *grid), features C on axis 1, got shape (6,). "
-            "Reshape your data: x[None] is one sample, x[:, None] are samples of one feature",
-        ),
-        (
-            lambda m, x: m.fit(1j * x),
-            "embedding: expected real numbers, got dtype complex128. "
-            "Complex data not supported except by cov and Moments",
-        ),
-    ],
-)
-def test_a_table_is_refused_in_one_natural_sentence(x, call, message):
+NOT_EMPTY = "embedding: expected a non-empty array (N, C, *grid), features C on axis 1"
+#: The whole message, and the call that it is the answer to.
+SENTENCES = {
+    "embedding: X has 5 features, but MultiVariateGaussian is expecting 6 features as input": (
+        lambda m, x: m.mahalanobis(x[:, :5])
+    ),
+    "embedding: an array with 0 feature(s) (shape=(40, 0)) while a minimum of 1 is required.": (
+        lambda m, x: m.fit(x[:, :0])
+    ),
+    f"{NOT_EMPTY}, got 0 samples in shape (0, 6)": lambda m, x: m.fit(x[:0]),
+    f"{NOT_EMPTY}, got shape (6,). Reshape your data: x[None] is one sample, x[:, None] one feature": (
+        lambda m, x: m.fit(x[0])
+    ),
+    "embedding: expected real numbers, got dtype complex128. Complex data not supported except by cov and "
+    "Moments": lambda m, x: m.fit(1j * x),
+}
+
+
+@pytest.mark.parametrize("message", list(SENTENCES))
+def test_a_table_is_refused_in_one_natural_sentence(x, message):
     table = frozen(x[:, :, 0, 0])
-    assert refused(lambda: call(MultiVariateGaussian().fit(table), table)) == message
+    assert refused(lambda: SENTENCES[message](MultiVariateGaussian().fit(table), table)) == message
 
 
 @pytest.mark.filterwarnings("error")
@@ -133,9 +123,8 @@ def test_features_in_volts_warn_and_the_ridge_that_the_warning_names_finds_the_d
     with pytest.warns(RidgeWarning, match="at 12 of 12 patches reg_covar=0.01 is larger than") as caught:
         blind = MultiVariateGaussian().fit(volts)
     assert blind.mahalanobis(defect).max() < 1e-2
-    variance, ridge = re.search(
-        r"([^ ]+) in the median.* set reg_covar=([^ ,]+)", str(caught[0].message)
-    ).groups()
+    numbers = re.search(r"([^ ]+) in the median.* set reg_covar=([^ ,]+)", str(caught[0].message))
+    variance, ridge = numbers.groups()
     assert np.isclose(float(variance), np.median(volts.var(axis=0).mean(axis=0)), rtol=0.05)
     assert MultiVariateGaussian(reg_covar=float(ridge)).fit(volts).mahalanobis(defect).min() > 10
     MultiVariateGaussian(reg_covar=0, shrinkage="oas").fit(volts)
@@ -180,34 +169,26 @@ def inverse_in_single(covariance):
 @pytest.mark.parametrize("seed", range(4))
 def test_half_of_an_inverse_of_single_precision_is_taken_in_its_own_precision(seed):
     rng = np.random.default_rng(seed)
-    mixing = rng.standard_normal((8, 16))
-    x = np.moveaxis(rng.standard_normal((60, 784, 8)) @ mixing, 1, 2) + 0.1 * rng.standard_normal(
-        (60, 16, 784)
-    )
+    x = np.moveaxis(rng.standard_normal((60, 784, 8)) @ rng.standard_normal((8, 16)), 1, 2)
+    x += 0.1 * rng.standard_normal(x.shape)
     model = MultiVariateGaussian().fit(frozen(x))
     half = inverse_in_single(model.covariance).astype(np.float16)
     given = MultiVariateGaussian.from_parameters(model.mean.astype(np.float32), frozen(half))
     z = np.abs(np.moveaxis(x[:9], 2, 0) - model.mean.T[:, None])
-    rounding = (
-        2.0**-11 * np.vecdot(z @ np.abs(model.inv_covariance), z).T
-    )  # of z^T P z, if P is rounded to half
+    # of z^T P z, where entries of P are rounded to half precision
+    rounding = 2.0**-11 * np.vecdot(z @ np.abs(model.inv_covariance), z).T
     errors = given.mahalanobis(x[:9], squared=True) - model.mahalanobis(x[:9], squared=True)
-    assert (np.abs(errors) <= 1.5 * rounding).all()
+    assert (np.abs(errors) <= rounding).all()
     half[3, 0, 1] += 0.1 * half[3].max()
-    refused(
-        lambda: MultiVariateGaussian.from_parameters(model.mean, half), "symmetric", "index 3 of the stack"
-    )
+    refused(lambda: MultiVariateGaussian.from_parameters(model.mean, half), "symmetric matrices", "index 3 ")
 
 
 def test_parameters_in_another_layout_are_told_how_to_be_moved(x):
     mean, inverse = MultiVariateGaussian().fit(x)
     given, last = MultiVariateGaussian.from_parameters, np.moveaxis(inverse, 0, -1)
-    transposed = "mean: expected shape (C, P) = (6, 12) as inv_covariance is "
-    refused(lambda: given(mean.T, inverse), transposed, "got shape (12, 6); give mean.T")
-    refused(lambda: given(mean.T, last), transposed, "give mean.T")
-    wanted = "inv_covariance: expected shape (12, 6, 6) as mean is (6, 12), got shape (6, 6, 12); "
-    refused(lambda: given(mean, last), wanted, "give np.moveaxis(inv_covariance, -1, 0)")
-    np.testing.assert_array_equal(given(mean, np.moveaxis(last, -1, 0)).mean, mean)
+    refused(lambda: given(mean.T, inverse), "mean is (P, C): give mean.T")
+    refused(lambda: given(mean, last), "give np.moveaxis(inv_covariance, -1, 0)")
+    refused(lambda: given(mean.T, last), "give mean.T and np.moveaxis(inv_covariance, -1, 0)")
     assert "give" not in refused(lambda: given(mean, inverse[:5]))
 
 

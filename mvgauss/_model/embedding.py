@@ -59,7 +59,7 @@ class Embedding:
                 )
             wanted, got = f"a non-empty array (N, C, *grid), features C on axis {axis}", f"shape {self.shape}"
             if ndim == 1:  # beginning in the same words
-                got += ". Reshape your data: x[None] is one sample, x[:, None] are samples of one feature"
+                got += ". Reshape your data: x[None] is one sample, x[:, None] one feature"
             elif 0 in self.shape:
                 empty = "samples" if self.shape[0] == 0 else "patches"
                 if -ndim <= axis < ndim and self.shape[axis] == 0 and axis % ndim:
