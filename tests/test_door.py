@@ -66,7 +66,10 @@ def test_what_yields_batches_is_refused_unread_and_told_of_partial_fit(x, reader
 class Half:
     """A tensor of a dtype that NumPy lacks."""
 
-    dtype = "torch.bfloat16"
+    dtype, shape = "torch.bfloat16", (40, 6, 3, 4)
+
+    def __getitem__(self, key):
+        raise AssertionError("read before it is refused")
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError("Got unsupported ScalarType BFloat16")
@@ -74,9 +77,10 @@ class Half:
 
 def test_bfloat16_is_told_to_be_converted(x):
     half = pytest.importorskip("ml_dtypes").bfloat16
-    for given in (Half(), x.astype(half)):
-        message = refused(lambda given=given: MultiVariateGaussian().fit(given), "bfloat16", ".float()")
-        assert "astype('float32')" in message
+    on_disk = Half()
+    on_disk.dtype = np.dtype(half)
+    for given in (Half(), x.astype(half), on_disk):
+        refused(lambda given=given: MultiVariateGaussian().fit(given), ".float()", "astype('float32')")
 
 
 def test_none_is_called_none():
@@ -219,6 +223,7 @@ def test_samples_with_the_features_last_are_told_of_the_axis(x):
         refused(lambda model=model: model.mahalanobis(last), "set feature_axis=-1")
     for sizes in ({"n_features": 6}, {"n_patches": 12}, {"n_features": 6, "n_patches": 12}):
         refused(lambda sizes=sizes: MultiVariateGaussian(**sizes).fit(last), "set feature_axis=-1")
+    assert "axis=" not in refused(lambda: MultiVariateGaussian(6, 5).fit(last))  # that would not fit either
     model = MultiVariateGaussian(feature_axis=-1).fit(last)
     refused(lambda: model.mahalanobis(flat), "set feature_axis=1")
 

@@ -7,7 +7,6 @@ columns of a data frame may have names.
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -47,6 +46,7 @@ class Embedding:
         self.value = value if self.lazy else _arguments.array("embedding", value)
         self.shape = tuple(int(n) for n in self.value.shape)
         self.dtype = np.dtype(self.value.dtype)
+        _arguments.bfloat16("embedding", self.dtype)
         _arguments.real("embedding", self.dtype)
         if self.dtype.kind not in "biuf":
             _arguments.raise_error("embedding", "an array of real numbers", f"dtype {self.dtype}", TypeError)
@@ -213,7 +213,7 @@ def _raise_if_batches(value: object) -> None:
                 TypeError,
                 "join batches with np.concatenate, or embeddings of single images with np.stack",
             )
-    elif isinstance(value, Iterable) and not any(map(partial(hasattr, value), _ARRAYS_HAVE)):
+    elif isinstance(value, Iterable) and not any(hasattr(value, name) for name in _ARRAYS_HAVE):
         _arguments.raise_error(
             "embedding",
             "one array",
