@@ -1261,16 +1261,13 @@ def _warn_of_pictures(x: Embedding) -> None:
 def _warn_of_ridge(state: State) -> None:
     """Warn of a ridge above the mean variance of the features, at most of the patches where they vary."""
     ridge = state.regularisation.reg_covar
-
-    def mean_variances(patches: slice) -> Array:
-        variance = state.variance(patches).mean(axis=1)
-        return np.asarray(variance[variance > 0])
-
     # a few patches first, as all can take a tenth of a fit; an odd step does not stay in a column of the grid
-    tried = mean_variances(slice(None, None, max(1, state.n_patches // _PATCHES_TRIED) | 1))
-    if tried.size and (tried >= ridge).all():
+    few = state.required_moments()[:: max(1, state.n_patches // _PATCHES_TRIED) | 1]
+    traces = few.trace()
+    if (traces > 0).any() and (traces[traces > 0] >= ridge * state.sum_weights * state.n_features).all():
         return
-    variance = mean_variances(slice(None))
+    variance = state.variance().mean(axis=1)
+    variance = variance[variance > 0]
     below = np.count_nonzero(variance < ridge)
     if 2 * below <= len(variance):
         return

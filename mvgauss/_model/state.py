@@ -119,12 +119,12 @@ class State:
             patches = slice(patches[0], patches[0] + patches.size)  # of which there are views
         return self.with_arrays({name: a[patches] for name, a in self.arrays().items()}, np.shape(flat))
 
-    def variance(self, patches: slice = slice(None)) -> Array:
-        """Return the variance of each feature, of divisor W: ``(P, C)``, or of a part of the patches."""
-        moments = self.required_moments()[patches]
+    def variance(self) -> Array:
+        """Return the variance of each feature, of divisor W: ``(P, C)``."""
+        moments = self.required_moments()
         total = self.sum_weights or 1.0
         return np.asarray(
-            blocks.walk(lambda b: moments[b].diagonal() / total, len(moments.mean), self.n_features**2 * 8)
+            blocks.walk(lambda b: moments[b].diagonal() / total, self.n_patches, self.n_features**2 * 8)
         )
 
     @property
