@@ -15,6 +15,7 @@ from mvgauss._arguments import (
     DefaultThresholdWarning,
     FewSamplesWarning,
     PictureWarning,
+    RidgeWarning,
 )
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._maps import anomaly_map
@@ -30,6 +31,7 @@ __all__ = [
     "Moments",
     "MultiVariateGaussian",
     "PictureWarning",
+    "RidgeWarning",
     "anomaly_map",
     "conformal_p_value",
     "conformal_threshold",

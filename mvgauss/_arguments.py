@@ -4,19 +4,23 @@ A leaf of the import graph. Every public function passes its arguments through h
 the algebra trusts what it gets.
 """
 
+import difflib
+import functools
+import inspect
 import math
 import numbers
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import zip_longest
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+_P = ParamSpec("_P")
 
 
 def raise_error(
@@ -24,6 +28,24 @@ def raise_error(
 ) -> NoReturn:
     """Raise `error`, saying which argument it is, what was expected and what it got."""
     raise error(f"{name}: expected {expected}, got {got}{'; ' + hint if hint else ''}")
+
+
+def names_nearest_parameter(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Make a constructor name the parameter nearest to an unknown one, as Python 3.13 does by itself."""
+    known = list(inspect.signature(init).parameters)[1:]
+
+    @functools.wraps(init)
+    def checked(*args: _P.args, **parameters: _P.kwargs) -> None:
+        for name in parameters:
+            if name not in known:
+                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+                wanted = f"one of the parameters {', '.join(known)}"
+                owner = init.__qualname__.partition(".")[0]
+                hint = f"did you mean {nearest[0]}?" if nearest else ""
+                raise_error(owner, wanted, name, TypeError, hint)
+        init(*args, **parameters)
+
+    return checked
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -53,6 +75,10 @@ class PictureWarning(UserWarning):
 
 class ConstantPatchWarning(UserWarning):
     """Patches where shrinkage adds nothing, as nothing varies there: deviations count nothing."""
+
+
+class RidgeWarning(UserWarning):
+    """A ridge larger than the variances of the features: every distance is small, of defects too."""
 
 
 class ComplexDataError(TypeError, ValueError):
@@ -102,14 +128,16 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
     if sparse(value):
         got = "a sparse one, which is not supported"
         raise_error(name, "a dense array", got, TypeError, "see .toarray()")
+    if value is None:
+        raise_error(name, wanted, "None", TypeError)
+    bfloat16(name, getattr(value, "dtype", None))
     try:
         result = np.asarray(value)
-        if (
-            result.dtype == object
-            and not isinstance(value, Mapping)
-            and not any(v is None or isinstance(v, str) for v in result.flat)
-        ):
-            result = result.astype(np.float64)
+        text = None
+        if result.dtype == object and not isinstance(value, Mapping):
+            text = next((i for i, v in enumerate(result.flat) if v is None or isinstance(v, str)), None)
+            if text is None:
+                result = result.astype(np.float64)
     except MemoryError:
         raise
     except Exception as error:
@@ -118,6 +146,11 @@ def array(name: str, value: object, *, complex_ok: bool = False) -> Array:
         ) from error
     if result.dtype.kind not in ("biufc" if complex_ok else "biuf"):
         real(name, result.dtype)
+        columns = getattr(value, "columns", None)
+        if text is not None and columns is not None:
+            column = list(columns)[text % result.shape[-1]]
+            got = f"{briefly(result.flat[text])} in column {column!r}"
+            raise_error(name, wanted, got, TypeError, "leave out what is no number")
         hint = "load it first" if isinstance(value, (str, os.PathLike)) else ""
         hint = "take one array of it" if isinstance(value, Mapping) else hint
         raise_error(name, wanted, f"dtype {result.dtype}", TypeError, hint)
@@ -129,10 +162,18 @@ def sparse(value: object) -> bool:
     return type(value).__module__.startswith("scipy.sparse")
 
 
+def bfloat16(name: str, dtype: object) -> None:
+    """Refuse the 16-bit dtype that NumPy lacks, of whatever package."""
+    if str(dtype).endswith("bfloat16"):
+        hint = "convert it, with .float() from PyTorch, with .astype('float32') from others"
+        raise_error(name, "an array of real numbers that NumPy has", "dtype bfloat16", TypeError, hint)
+
+
 def real(name: str, dtype: np.dtype[Any]) -> None:
-    """Refuse a complex dtype."""
+    """Refuse a complex dtype; the last sentence begins in the words of scikit-learn's tools."""
     if dtype.kind == "c":
-        raise_error(name, "real numbers", f"dtype {dtype}", ComplexDataError, "Complex data not supported")
+        got = f"dtype {dtype}. Complex data not supported except by cov and Moments"
+        raise_error(name, "real numbers", got, ComplexDataError)
 
 
 def finite(name: str, value: Array, *start: int) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _arguments
-from mvgauss._arguments import Array, ConstantPatchWarning, FewSamplesWarning, PictureWarning
+from mvgauss._arguments import Array, ConstantPatchWarning, FewSamplesWarning, PictureWarning, RidgeWarning
 from mvgauss._model import card, decisions, files, fitting, scoring
 from mvgauss._model.embedding import READ_BYTES, Embedding, OutOfRangeError, check_names, names_of_columns
 from mvgauss._model.fitting import Walk
@@ -28,6 +28,9 @@ from mvgauss._runtime import threads
 from mvgauss._stats.conformal import checked_rate
 from mvgauss._stats.cov import cov
 from mvgauss._stats.shrinkage import Regularisation
+
+#: About how many patches are looked at before all are.
+_PATCHES_TRIED = 8
 
 
 class MultiVariateGaussian:
@@ -150,6 +153,7 @@ class MultiVariateGaussian:
     #: About how many bytes of an array that can only be indexed are read at once.
     read_bytes: int = READ_BYTES
 
+    @_arguments.names_nearest_parameter
     def __init__(
         self,
         n_features: int | None = None,
@@ -208,10 +212,14 @@ class MultiVariateGaussian:
         FewSamplesWarning
             If there are no more samples than features, and neither ridge nor shrinkage; of an array that
             is read part by part, at the first use.
+        RidgeWarning
+            If `reg_covar` is larger than the mean variance of the features at more than half of the patches
+            where they vary; of an array that is read part by part, at the first use.
         ConstantPatchWarning
             If there is shrinkage without a ridge, and patches where nothing varies.
         PictureWarning
-            If the embedding looks like pictures: uint8, with 3 or 4 on the last axis.
+            If the embedding looks like pictures: uint8 or uint16 of three axes, or of more with 1, 3 or 4
+            channels on axis 1 or the last; floats ``(N, H, W, 3)`` with H and W of at least 16.
         """
         with self._training_lock:
             self._state = self._trained(None, embedding, sample_weight)
@@ -986,8 +994,14 @@ class MultiVariateGaussian:
         c, n_patches = mu.shape
         wanted = (n_patches, c, c)
         if p.shape != wanted:
+            hint = {
+                (c, n_patches, n_patches): "mean is (P, C): give mean.T",
+                (c, c, n_patches): "this is (C, C, P): give np.moveaxis(inv_covariance, -1, 0)",
+                (n_patches, n_patches, c): "mean is (P, C) and this (C, C, P): give mean.T and "
+                "np.moveaxis(inv_covariance, -1, 0)",
+            }.get(p.shape, "")
             _arguments.raise_error(
-                "inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}"
+                "inv_covariance", f"shape {wanted} as mean is {mu.shape}", f"shape {p.shape}", hint=hint
             )
         _arguments.finite("mean", mu)
         ranks = None if rank is None else _arguments.ranks("rank", rank, n_patches, c)
@@ -1059,6 +1073,14 @@ class MultiVariateGaussian:
         if "read_bytes" in vars(self):
             new.read_bytes = self.read_bytes
         return new
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse to replace the method that sets a limit by a limit."""
+        if name == "threshold":
+            hint = "a limit that is known is assigned to threshold_"
+            wanted = "a call, threshold(good_images, false_positive_rate)"
+            _arguments.raise_error(name, wanted, _arguments.briefly(value), AttributeError, hint)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return card.text(self)
@@ -1237,22 +1259,48 @@ class MultiVariateGaussian:
 
 
 def _warn_of_pictures(x: Embedding) -> None:
-    if x.looks_like_pictures:
+    if (layout := x.picture_layout) is not None:
+        hint = "" if x.dtype.kind == "f" else " (integers that are such an output: convert them to float32)"
         _arguments.warn(
-            f"embedding: integers of shape {x.shape} look like pictures; fit their embeddings, the "
-            "output of a network",
+            f"embedding: {x.dtype} numbers of shape {x.shape} look like pictures of layout {layout}; fit "
+            f"their embeddings, the output of a network{hint}",
             PictureWarning,
         )
 
 
+def _warn_of_ridge(state: State) -> None:
+    """Warn of a ridge above the mean variance of the features, at most of the patches where they vary."""
+    ridge = state.regularisation.reg_covar
+    # a few patches first, as all can take a tenth of a fit; an odd step does not stay in a column of the grid
+    few = state.required_moments()[:: max(1, state.n_patches // _PATCHES_TRIED) | 1]
+    traces = few.trace()
+    if (traces > 0).any() and (traces[traces > 0] >= ridge * state.sum_weights * state.n_features).all():
+        return
+    variance = state.variance().mean(axis=1)
+    variance = variance[variance > 0]
+    below = np.count_nonzero(variance < ridge)
+    if 2 * below <= len(variance):
+        return
+    typical = np.median(variance)
+    _arguments.warn(
+        f"at {below:,} of {state.n_patches:,} patches reg_covar={ridge:g} is larger than the mean variance "
+        f"of the features, {typical:.2g} in the median: distances are then small, those of defects too; set "
+        f"reg_covar={typical / 100:.1g}, a hundredth of it, or reg_covar=0 with shrinkage='oas', or scale "
+        "the features",
+        RidgeWarning,
+    )
+
+
 def _warn_of_fit(state: State) -> None:
-    """Warn of few samples without regularisation, and of patches where shrinkage adds nothing."""
+    """Warn of few samples without regularisation, of a large ridge, and where shrinkage adds nothing."""
+    if state.regularisation.reg_covar:
+        _warn_of_ridge(state)
     n, c, regularisation = state.n_samples, state.n_features, state.regularisation
     if n <= c and not regularisation.regularises and state.calibration is None:
         _arguments.warn(
             f"{n} samples of {c} features, with neither ridge nor shrinkage: new good images lie much "
-            "farther away than the fitted ones (leave_one_out(embedding) shows how far); set reg_covar or "
-            "shrinkage='oas', and use fewer features if you can",
+            "farther away than the fitted ones (leave_one_out(embedding) shows how far); set reg_covar=0.01 "
+            "or shrinkage='oas', and use fewer features if you can",
             FewSamplesWarning,
         )
     if regularisation.shrinkage and not regularisation.reg_covar:

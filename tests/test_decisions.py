@@ -1,5 +1,6 @@
 """Who decides, what is refused, and the warnings where numbers mislead."""
 
+import re
 import threading
 import warnings
 
@@ -298,16 +299,40 @@ def test_a_warning_that_is_an_error_leaves_the_model_as_it_was(rng):
     np.testing.assert_array_equal(model.mean, before)
 
 
-@pytest.mark.parametrize("shape", [(9, 6, 5, 3), (9, 6, 5, 4), (9, 6, 3)])
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((9, 6, 5, 3), "(N, H, W, 3)"),
+        ((9, 6, 5, 4), "(N, H, W, 4)"),
+        ((9, 6, 5, 1), "(N, H, W, 1)"),
+        ((9, 3, 6, 5), "(N, 3, H, W)"),
+        ((9, 1, 6, 5), "(N, 1, H, W)"),
+        ((9, 6, 5), "(N, H, W)"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("axis", [1, -1])
-def test_pictures_in_place_of_embeddings_warn(rng, shape, axis):
-    x = frozen(rng.integers(0, 256, shape), np.uint8)
+def test_pictures_of_small_integers_in_place_of_embeddings_warn(rng, shape, layout, dtype, axis):
+    x = frozen(rng.integers(0, 256, shape), dtype)
     model = MultiVariateGaussian(feature_axis=axis)
-    with pytest.warns(PictureWarning, match="look like pictures"):
+    message = f"look like pictures of layout {layout}; fit their embeddings, the output of a network"
+    with pytest.warns(PictureWarning, match=re.escape(message)):
         model.fit(x)
     model.fit(x.astype(np.float32)).mahalanobis(x)
-    model.fit(frozen(rng.integers(0, 256, (9, 3, 4, 5)), np.uint8))
-    model.fit(frozen(rng.integers(0, 256, (9, 3)), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_colour_pictures_of_floats_warn_and_small_grids_do_not(rng, dtype):
+    x = frozen(rng.random((9, 17, 16, 3)), dtype)
+    with pytest.warns(PictureWarning, match=r"layout \(N, H, W, 3\); fit their embeddings, .* network$"):
+        MultiVariateGaussian().fit(x)
+    for other in (x[:, :15], x[:, :, :15], x[..., :2], x[0]):
+        MultiVariateGaussian().fit(other)
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (9, 8, 5, 6)])
+def test_tables_and_networks_of_small_integers_are_no_pictures(rng, shape):
+    MultiVariateGaussian().fit(frozen(rng.integers(0, 256, shape), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -318,13 +343,15 @@ def test_pictures_in_place_of_embeddings_warn(rng, shape, axis):
         (1, (4, 3, 6, 5), "resize pictures as when fitting"),
         (1, (4, 3, 7, 9), "resize pictures as when fitting"),
         (1, (3, 5, 6), r"embedding\[None\]"),
-        (1, (4, 2, 5, 6), "X has 2 features"),
+        (1, (4, 3, 30), "reshape the patches to the grid"),
+        (1, (4, 30, 3), "set feature_axis=-1"),
+        (-1, (4, 3, 30), "set feature_axis=1"),
     ],
 )
 def test_an_embedding_of_another_shape_is_refused_with_one_remedy(rng, axis, shape, hint):
     x = images(rng, 9, grid=(5, 6))
     model = MultiVariateGaussian(feature_axis=axis).fit(x if axis == 1 else np.moveaxis(x, 1, -1))
-    remedies = ("feature_axis=", "resize", "[None]", "X has")
+    remedies = ("feature_axis=", "resize", "[None]", "reshape")
     with pytest.raises(ValueError, match=hint) as caught:
         model.mahalanobis(np.zeros(shape))
     assert sum(remedy in str(caught.value) for remedy in remedies) == 1

@@ -227,7 +227,7 @@ WRONG = {
     "dates": (lambda a: a.astype("M8[s]"), "an array of real numbers, got dtype datetime64"),
     "spans": (lambda a: a.astype("m8[s]"), "an array of real numbers, got dtype timedelta64"),
     "records": (lambda a: np.zeros(a.shape, "f8,f8"), "an array of real numbers, got dtype "),
-    "nothing": (lambda a: None, "an array of real numbers, got dtype object"),
+    "nothing": (lambda a: None, "an array of real numbers, got None"),
     "a list of text": (lambda a: a.astype("U9").tolist(), "an array of real numbers, got dtype <U"),
 }
 READERS = {

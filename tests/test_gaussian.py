@@ -499,8 +499,9 @@ def test_a_clone_reads_as_much_at_once(train):
 
 @pytest.mark.parametrize("shape", [(5, 3, 0), (5, 3, 2, 0), (0, 3, 2), (5, 0, 2)])
 def test_of_an_empty_embedding_the_empty_axis_is_named(shape):
-    empty = {0: "sample", 1: "feature"}.get(shape.index(0), "patch")
-    with pytest.raises(ValueError, match=rf"^embedding: expected a non-empty array .*, got 0 {empty}\(s\)"):
+    empty = {0: "samples", 1: "features"}.get(shape.index(0), "patches")
+    message = rf"^embedding: expected a non-empty array .*, got 0 {empty} in shape"
+    with pytest.raises(ValueError, match=message):
         MultiVariateGaussian().fit(np.empty(shape))
 
 

@@ -94,7 +94,7 @@ def test_using_a_model_imports_nothing_that_is_optional():
 def test_the_public_names_are_these():
     assert sorted(mvgauss.__all__) == [
         *("ConstantPatchWarning", "DefaultThresholdWarning", "FewSamplesWarning", "Moments"),
-        *("MultiVariateGaussian", "PictureWarning", "anomaly_map", "conformal_p_value"),
+        *("MultiVariateGaussian", "PictureWarning", "RidgeWarning", "anomaly_map", "conformal_p_value"),
         *("conformal_threshold", "cov", "mahalanobis", "pinv"),
     ]
     assert all(hasattr(mvgauss, name) for name in mvgauss.__all__)

@@ -25,6 +25,11 @@ Law = Literal["hotelling", "hotelling-bound", "leave-one-out", "chi2"]
 #: The rate of good images beyond a default limit, if embeddings are Gaussian.
 _DEFAULT_RATE = 0.05
 
+#: What errors and warnings say to who only wants an order.
+_NO_LIMIT_NEEDED = (
+    "to rank images, as for an AUC, score_samples and the largest distance of each image need no limit"
+)
+
 #: A sum tells images apart where its rounding is smaller than this part of its standard deviation.
 _TELLING = 1 / 256
 
@@ -129,7 +134,7 @@ def default_limit(state: State) -> float:
         "threshold_: expected a model with a limit, got none, and no law gives one for "
         f"{state.n_samples} samples of {state.n_features} features regularised so; set one with the fitted "
         "images, model.threshold(train, 0.05, source='training'), or with other good ones, "
-        "model.threshold(good, 0.05)"
+        f"model.threshold(good, 0.05); {_NO_LIMIT_NEEDED}"
     )
 
 
@@ -211,7 +216,7 @@ def _warn_of_limit(state: State) -> None:
     if state.limit is None:
         _arguments.warn(
             "no limit was set, so the default is used, which at most 5 % of good images exceed if embeddings "
-            f"are Gaussian, and those of networks are not; {setting}",
+            f"are Gaussian, and those of networks are not; {setting}; {_NO_LIMIT_NEEDED}",
             DefaultThresholdWarning,
         )
     elif state.limit.n_samples != state.n_samples:

@@ -6,7 +6,7 @@ columns of a data frame may have names.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,6 +16,12 @@ from mvgauss._arguments import Array
 
 #: About how many bytes of an array that can only be indexed are read at once, unless told otherwise.
 READ_BYTES = 128 << 20
+
+#: Of these an array has one at least, and a generator or a loader of batches none.
+_ARRAYS_HAVE = ("__array__", "__getitem__", "shape")
+
+#: Grids of patches are small: sides of this length or more, with three numbers each, are colour pictures.
+_PICTURE_SIDE = 16
 
 #: A run that is merged into the moments has half as many samples as features, or so many: it then
 #: takes less memory than the moments, and a merge costs about as much as the products of the run.
@@ -36,22 +42,30 @@ class Embedding:
     def __init__(self, value: Any, feature_axis: object, read_bytes: int = READ_BYTES) -> None:
         self.read_bytes = read_bytes
         self.lazy = _indexable(value)
+        _raise_if_batches(value)
         self.value = value if self.lazy else _arguments.array("embedding", value)
         self.shape = tuple(int(n) for n in self.value.shape)
         self.dtype = np.dtype(self.value.dtype)
+        _arguments.bfloat16("embedding", self.dtype)
         _arguments.real("embedding", self.dtype)
         if self.dtype.kind not in "biuf":
             _arguments.raise_error("embedding", "an array of real numbers", f"dtype {self.dtype}", TypeError)
         ndim, axis = len(self.shape), _arguments.integer("feature_axis", feature_axis)
         if ndim < 2 or 0 in self.shape:
+            if ndim == 2 and self.shape[1] == 0 < self.shape[0]:  # in the words of scikit-learn's tools
+                raise ValueError(
+                    f"embedding: an array with 0 feature(s) (shape={self.shape}) while a minimum of 1 is "
+                    "required."
+                )
             wanted, got = f"a non-empty array (N, C, *grid), features C on axis {axis}", f"shape {self.shape}"
-            if 0 in self.shape:
-                empty = "sample" if self.shape[0] == 0 else "patch"
+            if ndim == 1:  # beginning in the same words
+                got += ". Reshape your data: x[None] is one sample, x[:, None] one feature"
+            elif 0 in self.shape:
+                empty = "samples" if self.shape[0] == 0 else "patches"
                 if -ndim <= axis < ndim and self.shape[axis] == 0 and axis % ndim:
-                    empty = "feature"
-                got = f"0 {empty}(s) (shape={self.shape}) while a minimum of 1 is required."
-            hint = "" if ndim > 1 else "Reshape your data, see numpy.reshape"
-            _arguments.raise_error("embedding", wanted, got, hint=hint)
+                    empty = "features"
+                got = f"0 {empty} in {got}"
+            _arguments.raise_error("embedding", wanted, got)
         if not -ndim <= axis < ndim or axis % ndim == 0:
             wanted = f"an axis of the embedding {self.shape} other than the first"
             _arguments.raise_error("feature_axis", wanted, axis)
@@ -68,14 +82,22 @@ class Embedding:
         c, last = self.n_features, len(self.shape) - 1
         other_axis = 1 if self.axis == last else -1  # where the features may be instead
         other_grid = self.shape[2:] if other_axis == 1 else self.shape[1:-1]
-        moved = self.shape[other_axis] == n_features != c and grid in (None, other_grid)
-        # in the words that scikit-learn's tools look for
-        sklearn_text = (
-            f"X has {c} features, but MultiVariateGaussian is expecting {n_features} features as input"
+        moved = (
+            n_features in (None, self.shape[other_axis])
+            and n_patches in (None, math.prod(other_grid))
+            and (grid is None or other_grid in (grid, (n_patches,)))
         )
+        grid_hint = "resize pictures as when fitting"
+        if self.grid == (n_patches,):
+            grid_hint = "reshape the patches to the grid"
+        if last == 1 and n_features not in (None, c):  # a table: in the words of scikit-learn's tools
+            raise ValueError(
+                f"embedding: X has {c} features, but MultiVariateGaussian is expecting {n_features} features "
+                "as input"
+            )
         for expected, wanted, got, hint in (
-            (f"{n_features} features", n_features, c, sklearn_text),
-            (f"a grid of {grid}", grid, self.grid, "resize pictures as when fitting"),
+            (f"{n_features} features", n_features, c, ""),
+            (f"a grid of {grid}", grid, self.grid, grid_hint),
             (f"{n_patches} patches", n_patches, self.n_patches, ""),
         ):
             if wanted is not None and wanted != got:
@@ -87,9 +109,18 @@ class Embedding:
                 _arguments.raise_error("embedding", expected, f"{got} {place}", hint=hint)
 
     @property
-    def looks_like_pictures(self) -> bool:
-        """Whether this may be pictures of three or four channels."""
-        return self.dtype == np.uint8 and len(self.shape) > 2 and self.shape[-1] in (3, 4)
+    def picture_layout(self) -> str | None:
+        """The layout of pictures that this looks like, such as ``"(N, H, W, 3)"``; None if it does not."""
+        shape, dtype, channels = self.shape, self.dtype, (1, 3, 4)
+        if dtype in (np.uint8, np.uint16) and len(shape) > 2:
+            if len(shape) == 3:
+                return "(N, H, W)"
+            if shape[1] in channels:
+                return f"(N, {shape[1]}, H, W)"
+            if shape[-1] in channels:
+                return f"(N, H, W, {shape[-1]})"
+        large = len(shape) > 3 and min(shape[-3:-1]) >= _PICTURE_SIDE
+        return "(N, H, W, 3)" if dtype.kind == "f" and shape[-1] == 3 and large else None
 
     def parts(self, *, merged: bool = False) -> Iterator[tuple[slice, Array]]:
         """Yield runs of samples, each with its stack ``(*grid, n, C)``; longer ones to be `merged`."""
@@ -168,6 +199,28 @@ def _indexable(value: object) -> bool:
         and not hasattr(value, "__array_interface__")
         and not _arguments.sparse(value)
     )
+
+
+def _raise_if_batches(value: object) -> None:
+    """Refuse batches in a list, which would pass as samples, and batches that come one at a time."""
+    if isinstance(value, (list, tuple)):
+        shape = getattr(value[0], "shape", None) if value else None
+        if isinstance(shape, tuple) and len(shape) > 2:
+            _arguments.raise_error(
+                "embedding",
+                "one array",
+                f"a {type(value).__name__} of {len(value)} arrays, the first of shape {tuple(shape)}",
+                TypeError,
+                "join batches with np.concatenate, or embeddings of single images with np.stack",
+            )
+    elif isinstance(value, Iterable) and not any(hasattr(value, name) for name in _ARRAYS_HAVE):
+        _arguments.raise_error(
+            "embedding",
+            "one array",
+            f"an iterable of type {type(value).__name__}",
+            TypeError,
+            "fit its batches one at a time with partial_fit, and score them one at a time",
+        )
 
 
 def names_of_columns(value: object) -> Array | None:
