@@ -71,7 +71,7 @@ def required_law(state: State) -> Law:
     """Return the law, which there has to be."""
     law = law_of(state)
     if law is None:
-        weights = " of unequal weights" if state.weighted else ""
+        weights = " with weights other than 1" if state.weighted else ""
         raise ValueError(
             "p_value: expected a model whose distances have a known law, got one of "
             f"{state.n_samples} samples of {state.n_features} features{weights}; rank them among the "

@@ -78,7 +78,8 @@ class State:
     def weighted(self) -> bool:
         """Whether a sample has another weight than 1."""
         n = self.n_samples
-        return self.sum_squared_weights - 2 * self.sum_weights + n > 1e-9 * n
+        squares = self.sum_squared_weights - 2 * self.sum_weights + n  # of the differences from 1
+        return squares > 8 * float(np.finfo(np.float64).eps) * n
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that belong to patches, by name; moments and precision may share rows."""

@@ -37,7 +37,7 @@ class LeaveOneOut:
     ) -> None:
         self.moments, self.weights = moments, weights
         self.ddof, self.resolution = regularisation.ddof, resolution
-        self.half_of_the_digits = math.sqrt(eps)  # of the moments
+        self.half_of_the_digits = 8 * math.sqrt(eps)  # of the moments; the rounding of q takes a few more
         self.noise = moments.noise(resolution)
         scale, self.floor, _ = estimate(moments, regularisation, self.noise)
         self.unshrunk = scale * moments.divisor(regularisation.ddof)  # 1 - rho

@@ -284,7 +284,8 @@ def of_arrays(names: list[str], blocks: list[Array]) -> State:
     precision = precision_of_arrays(arrays)
     assert precision is not None
     check_arrays(arrays, p, c, None, precision.dtype)
-    return State(tuple(grid), precision.dtype, arrays["mean"], precision=precision)
+    resolution = float(np.finfo(precision.dtype).eps)  # of the samples, as far as their parameters tell
+    return State(tuple(grid), precision.dtype, arrays["mean"], resolution=resolution, precision=precision)
 
 
 def gaussians(graph: dict[Any, Any], x: da.Array, seen: Embedding, *inputs: da.Array) -> da.Array:
