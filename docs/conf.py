@@ -50,7 +50,8 @@ jupyterlite_build_command_options = {  # its kernel, and no extension that happe
 jupyterlite_content_dir = "_build/live/contents"
 jupyterlite_dir = str(Path(__file__).parent / "_build" / "live")
 
-# pictures of the reference: drawn in the folder of these pages
+# pictures: colours that suit light and dark pages; those of the reference are drawn in the folder of these pages
+os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "matplotlibrc")
 plot_working_directory = str(Path(__file__).parent)
 plot_formats = [("png", 100)]
 plot_html_show_formats = False
@@ -69,6 +70,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "mvgauss"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_sidebars = {
     page: []
