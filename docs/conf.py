@@ -5,10 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
+from myst_nb.core.read import read_myst_markdown_notebook
 
 project = "mvgauss"
 author = "The mvgauss developers"
@@ -50,7 +53,8 @@ jupyterlite_build_command_options = {  # its kernel, and no extension that happe
 jupyterlite_content_dir = "_build/live/contents"
 jupyterlite_dir = str(Path(__file__).parent / "_build" / "live")
 
-# pictures of the reference: drawn in the folder of these pages
+# pictures: in colours that suit light and dark pages; those of the reference are drawn in this folder
+os.environ["MATPLOTLIBRC"] = str(Path(__file__).parent / "matplotlibrc")
 plot_working_directory = str(Path(__file__).parent)
 plot_formats = [("png", 100)]
 plot_html_show_formats = False
@@ -69,6 +73,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "mvgauss"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
 html_sidebars = {
     page: []
@@ -127,9 +132,29 @@ def serve_live(app, config):
     app.registry.css_files[:] = [file for file in app.registry.css_files if "//" not in file[0]]
 
 
+def pack_notebooks(app, exception):
+    """Write all pages with code as notebooks into an archive, with the data and programs that they use."""
+    if exception is not None or app.builder.name != "html":
+        return
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    with zipfile.ZipFile(app.outdir / "notebooks.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for page in sorted(app.env.found_docs):
+            path = Path(app.env.doc2path(page))
+            text = path.read_text(encoding="utf-8")
+            if path.suffix == ".md" and "```{code-cell}" in text:
+                notebook = read_myst_markdown_notebook(text)
+                notebook["metadata"]["kernelspec"] = kernel
+                archive.writestr(f"mvgauss-pages/docs/{page}.ipynb", nbformat.writes(notebook))
+        for pattern in ("*.py", "howto/*.py", "data/**/*", "../tests/data/published.json"):
+            for path in sorted(app.srcdir.glob(pattern)):
+                name = path.resolve().relative_to(app.srcdir.parent.resolve())
+                archive.write(path, f"mvgauss-pages/{name.as_posix()}")
+
+
 def setup(app):
     """Tell Sphinx of the hooks; that of docstrings comes after numpydoc's."""
     app.connect("config-inited", serve_live)
+    app.connect("build-finished", pack_notebooks)
     app.connect("autodoc-process-docstring", escape_grids, priority=900)
     app.connect("doctree-read", leave_out_formulas)
     app.connect("html-page-context", add_search)

@@ -45,7 +45,7 @@ def data(name):
     if name == "docs":
         path = REPOSITORY / "docs" / "data" / "small.npz"
     if not path.is_file():
-        pytest.skip(f"the shared data set {name!r} is not at {SHARED}")
+        pytest.skip(f"the set {name!r} of larger embeddings is not in the repository")
     with np.load(path) as file:
         train, test = (file[key].astype(np.float64) for key in ("train", "test"))
     for a in (train, test):

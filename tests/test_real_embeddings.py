@@ -22,7 +22,7 @@ def paths(name):
             REPOSITORY / "docs" / "data" / "small_reference.npz",
         )
     if not (SHARED / name).is_dir():
-        pytest.skip(f"the shared data set {name!r} is not at {SHARED}")
+        pytest.skip(f"the set {name!r} of larger embeddings is not in the repository")
     return SHARED / name / f"{name}.npz", SHARED / name / "reference.npz"
 
 

@@ -304,7 +304,7 @@ def test_another_build_of_blas_in_the_process_is_held_and_given_back_too(name):
     given = [f for f in os.environ.get("MVGAUSS_OTHER_BLAS", "").split(os.pathsep) if name in f.lower()]
     found = [file for pattern in [*OTHERS[name], *given] for file in glob.glob(pattern)]
     if not found:
-        pytest.skip(f"no {name} in {' or '.join(OTHERS[name])}, or in MVGAUSS_OTHER_BLAS (a list of files)")
+        pytest.skip(f"no other build of {name} was found; MVGAUSS_OTHER_BLAS is a list of more files to try")
     in_a_process(BESIDE, found[0])
 
 

@@ -21,6 +21,9 @@ from mvgauss._arguments import Array
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._model.state import State
 
+#: The end of a colour scale that covers a limit, in limits.
+_COVER = 1.25
+
 
 class NotebookFigure(Figure):
     """A figure of pyplot that a notebook shows once.
@@ -58,9 +61,13 @@ def fitted_state(model: object) -> State:
 
 
 def checked(
-    images: ArrayLike, maps: ArrayLike, vmax: float | None, cmap: str | colors.Colormap
-) -> tuple[Array, int, Array, colors.Normalize, colors.Colormap]:
-    """Return images, the number that is white in them, their maps, and the scale and colours of these."""
+    images: ArrayLike,
+    maps: ArrayLike,
+    limit: float | None,
+    vmax: float | None,
+    cmap: str | colors.Colormap,
+) -> tuple[Array, int, Array, float | None, colors.Normalize, colors.Colormap]:
+    """Return images, the number that is white in them, their maps, the limit, and the scale and colours."""
     x = _arguments.array("images", images)
     colour = x.ndim == 4 and x.shape[3] in (3, 4)
     if not (x.ndim == 3 or colour) or 0 in x.shape:
@@ -77,11 +84,15 @@ def checked(
         _arguments.raise_error("images", wanted, f"{x.min():.4g} to {x.max():.4g}", hint=hint)
     d = checked_maps("maps", maps, len(x)).astype(np.float64)
     top = float(d.max()) if vmax is None else _arguments.number("vmax", vmax, low=0, above=True)
+    if limit is not None:
+        limit = _arguments.number("limit", limit, low=0)
+        # so that the mark of the limit lies inside of the bar, and maps of good images share one scale
+        top = max(top, _COVER * limit)
     try:
         colours = mpl.colormaps.get_cmap(cmap)
     except (TypeError, ValueError):
         _arguments.raise_error("cmap", "the name of a colour map of matplotlib", _arguments.briefly(cmap))
-    return x, white, d, colors.Normalize(0, top or 1.0), colours
+    return x, white, d, limit, colors.Normalize(0, top or 1.0), colours
 
 
 def checked_maps(name: str, value: ArrayLike, n: int) -> Array:
@@ -131,11 +142,16 @@ def panels(
     return fig, axes
 
 
-def colour_bar(figure: Figure | SubFigure, axes: Array, heat: ScalarMappable, d: Array) -> Colorbar:
-    """Draw the colour bar of all maps, pointed where some are beyond its end."""
+def colour_bar(
+    figure: Figure | SubFigure, axes: Array, heat: ScalarMappable, d: Array, limit: float | None
+) -> Colorbar:
+    """Draw the colour bar of all maps, pointed where some are beyond its end, and mark the limit on it."""
     extend = "max" if d.max() > heat.norm.vmax else "neither"
     bar = figure.colorbar(heat, ax=axes, aspect=20 * len(axes), pad=0.01, extend=extend)
     bar.set_label("standard deviations")
+    if limit is not None:
+        bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
+        cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
     return bar
 
 

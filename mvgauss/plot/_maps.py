@@ -12,12 +12,19 @@ from numpy.typing import ArrayLike
 from mvgauss import _arguments
 from mvgauss.plot import _figure
 
+#: Red, green and blue in the brightness of a pixel: ITU-R Recommendation BT.601.
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+#: Steps of a colour scale, enough for a limit that is small beside the largest distance.
+_COLOURS = 1024
+
 
 def anomaly_maps(
     images: ArrayLike,
     maps: ArrayLike,
     masks: ArrayLike | None = None,
     *,
+    limit: float | None = None,
     titles: Sequence[str] | None = None,
     vmax: float | None = None,
     cmap: str | colors.Colormap = "inferno",
@@ -35,10 +42,14 @@ def anomaly_maps(
         `MultiVariateGaussian.mahalanobis` does.
     masks : array_like, shape (M, height, width), optional
         True defects, not zero inside, at any resolution; outlined on the maps.
+    limit : float, optional
+        Outline on the images where the distances are larger, and mark it on the colour bar.
     titles : sequence of str, optional
         One for each image; broken into lines where they are wider than it.
     vmax : float, optional
         Distance at the upper end of the colour scale, the largest of all maps by default. The lower end is 0.
+        With a limit the scale goes on to at least 1.25 times the limit, so that maps of good images, drawn
+        together or not, have the same scale.
     cmap : str or Colormap, default "inferno"
         Colour map.
     columns : int, optional
@@ -71,15 +82,17 @@ def anomaly_maps(
     >>> len(figure.axes), figure.axes[-1].get_ylabel()
     (5, 'standard deviations')
     """
-    x, white, d, scale, cmap = _figure.checked(images, maps, vmax, cmap)
+    x, white, d, limit, scale, cmap = _figure.checked(images, maps, limit, vmax, cmap)
     m = None if masks is None else _figure.checked_maps("masks", masks, len(x)) != 0
     figure, axes = _figure.panels(x.shape, titles, columns, fig, high=2, most=12, side=2.0)
     for i, (above, below) in enumerate(axes.reshape(-1, 2)[: len(x)]):
-        above.imshow(x[i], cmap="gray", vmin=0, vmax=white)
+        picture = above.imshow(x[i], cmap="gray", vmin=0, vmax=white)
         heat = below.imshow(d[i], cmap=cmap, norm=scale)
         if m is not None and m[i].any():
             _figure.outline(below, np.where(m[i], 0.5, -0.5), heat.get_extent())
-    _figure.colour_bar(figure, axes, heat, d)
+        if limit is not None and (d[i] > limit).any():
+            _figure.outline(above, d[i] - limit, picture.get_extent())
+    _figure.colour_bar(figure, axes, heat, d, limit)
     return figure
 
 
@@ -97,8 +110,9 @@ def overlay(
 ) -> Figure | SubFigure:
     r"""Draw anomaly maps over their images, all on one colour scale.
 
-    Normal regions stay visible: the opacity of a map grows with the square of its distances, from
-    none at 0 to `alpha` at the upper end of the scale.
+    The images are drawn in grey, so that all colour is that of the maps, and good regions stay clear: a map
+    is transparent up to half of the limit, from there its opacity grows with the square of the distance
+    beyond, to `alpha` at the limit. Without a limit it grows from a quarter of the scale to its upper end.
 
     Parameters
     ----------
@@ -109,7 +123,7 @@ def overlay(
     limit : float, optional
         Outline where the distances are larger, and mark it on the colour bar.
     alpha : float, default 0.8
-        Opacity at the upper end of the colour scale, more than 0 and at most 1.
+        The largest opacity, more than 0 and at most 1.
     titles : sequence of str, optional
         One for each image, as in `anomaly_maps`.
     vmax : float, optional
@@ -151,19 +165,18 @@ def overlay(
     >>> len(figure.axes), figure.axes[-1].get_ylabel()
     (3, 'standard deviations\n(outlined above 2)')
     """
-    x, white, d, scale, cmap = _figure.checked(images, maps, vmax, cmap)
-    limit = None if limit is None else _arguments.number("limit", limit, low=0)
+    x, white, d, limit, scale, cmap = _figure.checked(images, maps, limit, vmax, cmap)
     alpha = _arguments.number("alpha", alpha, low=0, above=True)
     if alpha > 1:
         _arguments.raise_error("alpha", "an opacity of at most 1", f"{alpha:g}")
-    rgba = cmap(np.linspace(0, 1, 256))
-    rgba[:, 3] *= alpha * np.linspace(0, 1, 256) ** 2
+    colours = _clear_below(cmap, scale, limit, alpha)
+    grey = x if x.ndim == 3 else x[..., :3] @ _LUMA
     figure, axes = _figure.panels(x.shape, titles, columns, fig, high=1, most=6, side=2.5)
     for i, ax in enumerate(axes.flat[: len(x)]):
-        extent = ax.imshow(x[i], cmap="gray", vmin=0, vmax=white).get_extent()
+        extent = ax.imshow(grey[i], cmap="gray", vmin=0, vmax=white).get_extent()
         heat = ax.imshow(
             d[i],
-            cmap=colors.ListedColormap(rgba, cmap.name),
+            cmap=colours,
             norm=scale,
             extent=extent,
             interpolation="bilinear",
@@ -171,8 +184,19 @@ def overlay(
         )
         if limit is not None and (d[i] > limit).any():
             _figure.outline(ax, d[i] - limit, extent)
-    bar = _figure.colour_bar(figure, axes, heat, d)
-    if limit is not None:
-        bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
-        _figure.cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
+    _figure.colour_bar(figure, axes, heat, d, limit)
     return figure
+
+
+def _clear_below(
+    cmap: colors.Colormap, scale: colors.Normalize, limit: float | None, alpha: float
+) -> colors.ListedColormap:
+    """Return the colours of a scale: clear up to half of the limit, and from it on of opacity `alpha`."""
+    share = np.linspace(0, 1, _COLOURS)
+    full = 1.0 if limit is None else float(scale(limit))
+    clear = 0.25 if limit is None else full / 2
+    rgba = cmap(share)
+    # a limit of zero: any distance is beyond it
+    growth = np.clip((share - clear) / (full - clear), 0, 1) if full > clear else share > 0
+    rgba[:, 3] *= alpha * growth**2
+    return colors.ListedColormap(rgba, cmap.name)

@@ -37,6 +37,7 @@ REFUSED = {
     ),
     "limit: expected a finite real number >= 0": lambda: plot.overlay(IMAGES, MAPS, -1),
     "limit: expected a finite real number.* str": lambda: plot.overlay(IMAGES, MAPS, "5"),
+    "limit: expected a finite real number >= 0, got -2": lambda: plot.anomaly_maps(IMAGES, MAPS, limit=-2),
     "alpha: expected .* > 0, got 0": lambda: plot.overlay(IMAGES, MAPS, alpha=0),
     "alpha: expected .*at most 1, got 1.5": lambda: plot.overlay(IMAGES, MAPS, alpha=1.5),
     "model: expected a MultiVariateGaussian, got str": lambda: plot.diagnostics("model"),

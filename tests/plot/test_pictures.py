@@ -108,7 +108,7 @@ def test_maps_lie_over_their_images_on_one_scale(pictures, drawn):
     assert len(axes) == 3
     for i, ax in enumerate(axes):
         below, above = ax.images
-        np.testing.assert_allclose(below.get_array(), images[i])
+        assert below.get_array().shape == (8, 10)
         np.testing.assert_array_equal(above.get_array(), maps[i])
         assert above.get_extent() == below.get_extent() == [-0.5, 9.5, 7.5, -0.5]
         assert above.norm is axes[0].images[1].norm
@@ -119,13 +119,68 @@ def test_maps_lie_over_their_images_on_one_scale(pictures, drawn):
     drawn(figure)
 
 
-def test_opacity_grows_with_the_square_of_the_distance():
-    heat = plot.overlay(np.zeros((1, 4, 4)), np.ones((1, 2, 2)), alpha=0.6, vmax=10).axes[0].images[1]
-    cmap, norm = heat.get_cmap(), heat.norm
+def opacities(heat, distances):
+    return heat.get_cmap()(heat.norm(np.asarray(distances, float)))[:, 3]
+
+
+def test_colours_are_those_of_the_map_alone(rng):
+    images = frozen(rng.random((1, 8, 10, 3)))
+    below, above = plot.overlay(images, np.full((1, 2, 2), 7.0), vmax=10).axes[0].images
+    np.testing.assert_allclose(below.get_array(), images[0] @ [0.299, 0.587, 0.114])
+    assert below.get_cmap().name == "gray"
     for d in (0, 2.5, 5, 10, 20):
-        rgba = cmap(norm(d))
-        assert rgba[3] == pytest.approx(0.6 * min(d / 10, 1) ** 2, abs=0.01)
-        np.testing.assert_allclose(rgba[:3], plt.get_cmap("inferno")(min(d / 10, 1.0))[:3], atol=0.02)
+        rgb = above.get_cmap()(above.norm(d))[:3]
+        np.testing.assert_allclose(rgb, plt.get_cmap("inferno")(min(d / 10, 1.0))[:3], atol=0.02)
+
+
+def test_grey_of_whole_numbers_and_of_transparent_images_is_that_of_their_colours():
+    images = np.full((2, 4, 4, 4), [200, 200, 200, 255], np.uint8)
+    below = plot.overlay(images, np.ones((2, 2, 2))).axes[0].images[0]
+    np.testing.assert_allclose(below.get_array(), 200)
+    assert below.get_clim() == (0, 255)
+
+
+def test_maps_are_clear_up_to_half_of_the_limit_and_opaque_from_the_limit_on():
+    maps = np.full((1, 2, 2), 40.0)
+    heat = plot.overlay(np.zeros((1, 4, 4)), maps, limit=10, alpha=0.6).axes[0].images[1]
+    np.testing.assert_allclose(opacities(heat, [0, 3, 5]), 0, atol=1e-3)
+    np.testing.assert_allclose(opacities(heat, [7.5, 10, 25, 99]), [0.15, 0.6, 0.6, 0.6], atol=0.01)
+
+
+def test_without_a_limit_opacity_grows_from_a_quarter_of_the_scale_to_its_end():
+    heat = plot.overlay(np.zeros((1, 4, 4)), np.ones((1, 2, 2)), alpha=0.6, vmax=12).axes[0].images[1]
+    np.testing.assert_allclose(opacities(heat, [0, 3, 7.5, 12, 20]), [0, 0, 0.15, 0.6, 0.6], atol=0.01)
+
+
+def test_beyond_a_limit_of_zero_everything_is_opaque():
+    heat = plot.overlay(np.zeros((1, 4, 4)), np.ones((1, 2, 2)), limit=0, alpha=0.6).axes[0].images[1]
+    np.testing.assert_allclose(opacities(heat, [0, 0.01, 1]), [0, 0.6, 0.6])
+
+
+@pytest.mark.parametrize("draw", [plot.anomaly_maps, plot.overlay])
+def test_the_scale_covers_the_limit_the_same_for_all_good_images(draw):
+    image, good, limit = np.zeros((1, 8, 8)), np.full((1, 2, 2), 9.9), 25
+    for maps, vmax in ((good, None), (good / 3, None), (good, 9.9)):
+        figure = draw(image, maps, limit=limit, vmax=vmax)
+        bar = figure.axes[-1]
+        assert bar.get_ylim() == (0, 1.25 * limit)
+        assert any(list(line.get_ydata()) == [limit, limit] for line in bar.lines)
+        assert bar.get_ylabel() == "standard deviations\n(outlined above 25)"
+        assert not any(outlines(ax) for ax in figure.axes)
+    assert draw(image, 8 * good, limit=limit).axes[-1].get_ylim() == pytest.approx((0, 79.2))
+    assert draw(image, 8 * good, limit=limit, vmax=50).axes[-1].get_ylim() == (0, 50)
+
+
+def test_what_is_over_the_limit_is_outlined_on_the_image_above_its_map():
+    maps = np.zeros((2, 4, 5))
+    maps[0, 1, 2] = 8
+    masks = np.zeros((2, 8, 10))
+    masks[1, 2:4, 2:4] = 1
+    figure = plot.anomaly_maps(np.zeros((2, 8, 10)), frozen(maps), masks, limit=4)
+    assert [len(outlines(ax)) for ax in figure.axes[:4]] == [1, 0, 0, 1]
+    (path,) = outlines(figure.axes[0])[0].get_paths()
+    np.testing.assert_allclose(path.vertices.min(axis=0), [4.5 - 1, 2.5 - 1])
+    np.testing.assert_allclose(path.vertices.max(axis=0), [4.5 + 1, 2.5 + 1])
 
 
 def test_what_is_over_the_limit_is_outlined_and_marked_on_the_bar():
