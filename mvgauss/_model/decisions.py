@@ -126,8 +126,10 @@ def default_limit(state: State) -> float:
         law = Hotelling.of(state)
         if (law.factor > 0).all():  # an intensity of 1 leaves nothing of S
             rate = _DEFAULT_RATE / state.n_patches  # Bonferroni
+            # nearly all patches share one rank, and inverse distributions take long
+            ranks, of_patch = np.unique(state.required_precision().rank, return_inverse=True)
             with np.errstate(over="ignore", divide="ignore"):  # weights may add up to hardly more than C
-                squared = distributions.isf(rate, law.n, state.required_precision().rank) / law.factor
+                squared = distributions.isf(rate, law.n, ranks)[of_patch] / law.factor
             if np.isfinite(squared).all():
                 return math.sqrt(squared.max())
     raise ValueError(

@@ -37,14 +37,11 @@ def sf(squared: Array, n: float, p: Array) -> Array:
 
 def isf(probability: Array | float, n: float, p: Array) -> Array:
     """Return the squared distance that a new sample reaches with the given probability."""
-    p, where = np.unique(p, return_inverse=True)  # most patches have one rank, and inverses take long
     half = np.maximum(p, 1) / 2
     if math.isinf(n):
-        squared = 2 * special.gammainccinv(half, probability)
-    else:
-        b = special.betaincinv((n - p) / 2, half, probability)
-        squared = (n + 1) * (n - 1) / n * (1 - b) / b
-    return np.where(p > 0, squared, 0.0)[where]
+        return np.where(p > 0, 2 * special.gammainccinv(half, probability), 0.0)
+    b = special.betaincinv((n - p) / 2, half, probability)
+    return np.where(p > 0, (n + 1) * (n - 1) / n * (1 - b) / b, 0.0)
 
 
 def rank_among(d: Array, good: Array) -> Array:
