@@ -230,8 +230,9 @@ class LowRank(Precision):
         """Return a ``(B, M, n)`` and r ``(B, M, C)``, of which z = V^T a + r."""
         k, root = self._scaled_rows()
         a = self._solve_small(np.matmul(z, k.swapaxes(1, 2)) * root)
-        r = z - np.matmul(a * root, k)
+        explained = np.matmul(a * root, k)
         if refine:
+            r = z - explained
             a += self._solve_small(np.matmul(r, k.swapaxes(1, 2)) * root - a * self.floor[:, None, None])
-            r = z - np.matmul(a * root, k)
-        return a, r
+            explained = np.matmul(a * root, k)
+        return a, np.subtract(z, explained, out=explained)

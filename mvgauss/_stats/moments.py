@@ -331,7 +331,7 @@ class Moments(Stack):
         array([[1.]])
         """
         scatter = self.scatter
-        return self._over_divisor(scatter, bias, ddof, np.empty_like(scatter))
+        return self._over_divisor(scatter, bias, ddof, np.empty(scatter.shape, scatter.dtype))
 
     def into_cov(self, bias: bool, ddof: float | None) -> Array:
         """Return the same in the memory of the scatter, which is lost."""
@@ -344,11 +344,16 @@ class Moments(Stack):
             warnings.warn(
                 "Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=_arguments.outside()
             )
-        divisor = np.maximum(divisor, 0).astype(scatter.real.dtype)[..., None, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            np.divide(scatter.real, divisor, out=result.real)
+        c = scatter.shape[-1]
+        sums, quotients = (a.reshape(-1, c, c) if c else a.reshape(0, 0, 0) for a in (scatter, result))
+        divisors = np.maximum(divisor, 0).astype(scatter.real.dtype).reshape(-1, 1, 1)
+
+        def divide(b: slice) -> None:
+            np.divide(sums.real[b], divisors[b], out=quotients.real[b])
             if scatter.dtype.kind == "c":  # the parts apart, so that the result is exactly Hermitian
-                np.divide(scatter.imag, divisor, out=result.imag)
+                np.divide(sums.imag[b], divisors[b], out=quotients.imag[b])
+
+        blocks.run(divide, blocks.slices(len(sums), c * c * scatter.itemsize, shares=blocks.SHARES))
         return result
 
     def divisor(self, ddof: float = 1.0) -> Array:
