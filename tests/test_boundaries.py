@@ -286,6 +286,7 @@ def roads(x, ridge, kept, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::mvgauss.PictureWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("c", [3, 40, 150])
 def test_every_road_gives_what_the_singular_values_of_the_rows_give(kind, c, tmp_path):

@@ -57,7 +57,9 @@ class LeaveOneOut:
             q = self._precision_without(weight).squared_norms(v[:, i])
             difference[:, i] = 1 - g[:, None] * q * weight / beta
             squared[:, i] = q / (beta**2 * difference[:, i])
-        return squared, ~(difference > self.half_of_the_digits)
+        # without a floor, and of no more than C + 1 samples, each spans a direction of its own
+        alone = self.floor is None and self.moments.n_samples <= v.shape[2] + 1
+        return squared, ~(difference > self.half_of_the_digits) | alone
 
     def refitted(self, samples: Array, i: int, patches: Array) -> Array:
         """Return squared distances ``(k,)`` of sample i from others ``(k, N, C)`` that are fitted anew."""
