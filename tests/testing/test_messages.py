@@ -88,7 +88,8 @@ def test_laws_that_end_in_the_same_error_are_listed_once():
         return np.cov(x, rowvar=rowvar, **options)
 
     text = report(check_cov, loop)
-    assert "missing:  stacks, weight_stacks" in text  # and more before NumPy 2.2, which takes one row otherwise
+    # and more before NumPy 2.2, which takes a single row in another way
+    assert "missing:  stacks, weight_stacks" in text
     assert text.count("m has more than 2 dimensions") == 1
     assert "same for: samples_of_a_stack_may_be_in_columns, aweights_apply" in text
     assert len(text.splitlines()) < 30
