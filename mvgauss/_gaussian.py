@@ -472,7 +472,7 @@ class MultiVariateGaussian:
         ``scipy.stats.multivariate_normal(allow_singular=True)``. A patch is off the support when the
         part of :math:`x - \mu` outside is longer than :math:`\sqrt{C \epsilon}` times the larger of
         :math:`\lVert x - \mu \rVert` and the largest standard deviation, with :math:`\epsilon` of the
-        dtype of the model.
+        dtype of the model, and than rounding the samples to their dtype may have made it.
         """
         state = self._scorable()
         return scoring.log_density(state, self._embedding(embedding, state), self._walk("score_samples"))

@@ -58,7 +58,7 @@ class Moments(Stack):
     rowvar : bool, default False
         Whether the last two axes are ``(C, N)`` instead.
     dtype : dtype, optional
-        In which to compute and to answer, by default at least float64.
+        In which to compute and to answer, by default at least float64; half precision means single.
 
     Attributes
     ----------
@@ -214,7 +214,7 @@ class Moments(Stack):
 
     @classmethod
     def _of_sums(cls, n: int, total: Array, squared: Array, mean: Array) -> Self:
-        """Return moments that have no scatter yet."""
+        """Return moments with these sums of weights and means, whose scatter is still to be set."""
         new = object.__new__(cls)
         new.n_samples, new.sum_weights, new.sum_squared_weights, new.mean = n, total, squared, mean
         new._square = new._triangle = new._rows = new.third = new.fourth = None
@@ -334,7 +334,7 @@ class Moments(Stack):
         return self._over_divisor(scatter, bias, ddof, np.empty(scatter.shape, scatter.dtype))
 
     def into_cov(self, bias: bool, ddof: float | None) -> Array:
-        """Return the same in the memory of the scatter, which is lost."""
+        """Return the covariance in the memory of the scatter, which it replaces."""
         return self._over_divisor(self.scatter, bias, ddof, self.scatter)
 
     def _over_divisor(self, scatter: Array, bias: bool, ddof: float | None, result: Array) -> Array:
