@@ -350,7 +350,6 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(threads, "blas_threads", lambda: None)
     monkeypatch.setattr(threads, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(threads, "_MEMBERSHIP", tmp_path / "membership")
     for name in ("PYTHON_CPU_COUNT", "LOKY_MAX_CPU_COUNT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -365,34 +364,24 @@ def machine(monkeypatch, tmp_path):
     threads._quota.cache_clear()
 
 
-V2, V1 = "0::/\n", "3:cpuset:/\n2:cpu,cpuacct:/a/b\n1:memory:/m\n0::/\n"
+QUOTA, PERIOD = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
 
 
 @pytest.mark.parametrize(
     ("files", "count"),
     [
         ({}, 64),
-        ({"membership": V2}, 64),
-        ({"membership": V2, "cpu.max": "max 100000\n"}, 64),
-        ({"membership": V2, "cpu.max": "50000 100000\n"}, 1),
-        ({"membership": V2, "cpu.max": "150000 100000\n"}, 2),
-        ({"membership": "0::/a/b\n", "a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
-        ({"membership": "0::/a/b\n", "a/cpu.max": "300000 100000", "a/b/cpu.max": "20000 10000"}, 2),
-        ({"membership": "0::/host/x\n", "cpu.max": "400000 100000"}, 4),  # in a container
-        ({"membership": "0::/a:b\n", "a:b/cpu.max": "400000 100000"}, 4),
-        ({"membership": V1}, 64),
-        ({"membership": V1, "cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
-        ({"membership": V1, "cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
-        ({"membership": V1, "cpu/a/cpu.cfs_quota_us": "250000", "cpu/a/cpu.cfs_period_us": "100000"}, 3),
-        ({"membership": V1, "cpu/m/cpu.cfs_quota_us": "100000", "cpu/m/cpu.cfs_period_us": "100000"}, 64),
+        ({"cpu.max": "max 100000\n"}, 64),
+        ({"cpu.max": "50000 100000\n"}, 1),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "9900000 100000\n"}, 64),
+        ({QUOTA: "-1\n", PERIOD: "100000\n"}, 64),
+        ({QUOTA: "50000\n", PERIOD: "100000\n"}, 1),
+        ({QUOTA: "250000", PERIOD: "100000"}, 3),
+        ({QUOTA: "250000"}, 64),
         # odd ones
-        *(({"membership": V2, "cpu.max": text}, 64) for text in ("", "nonsense", "1", "1 2 3", b"\xff 1")),
-        *(({"membership": V2, "cpu.max": text}, 64) for text in ("100000 0", "0 100000", "5 -1")),
-        ({"membership": V2, "cpu.max": "9" * 5000 + " 1"}, 64),
-        *(({"membership": text, "cpu.max": "2 1"}, 64) for text in ("", "no colon", "a:b", b"\xff::/")),
-        ({"membership": "0::/a\0b\n", "cpu.max": "2 1"}, 2),
-        ({"membership": "junk\n\n0::/\n", "cpu.max": "2 1"}, 2),
-        ({"membership": "0::/" + "a/" * 300, "cpu.max": "2 1"}, 2),
+        *(({"cpu.max": text}, 64) for text in ("", "nonsense", "1", "1 2 3", b"\xff 1")),
+        *(({"cpu.max": text}, 64) for text in ("100000 0", "0 100000", "5 -1", "9" * 5000 + " 1")),
     ],
 )
 def test_a_quota_of_control_groups_bounds_the_threads_whatever_is_in_its_files(machine, files, count):

@@ -1,4 +1,4 @@
-"""Precision: a stack of inverse covariances, used through a factor. Two kinds with one interface."""
+"""Precision: a stack of inverse covariances, used through a factor. Two kinds share the interface of `Dense`."""
 
 from __future__ import annotations
 
@@ -13,56 +13,15 @@ from mvgauss._stack import Stack
 
 
 @dataclass(frozen=True)
-class Precision(Stack):
+class Factor(Stack):
     """What both kinds have."""
 
     rank: Array  #: (B,)
     log_pdet: Array  #: (B,), logarithm of the pseudo-determinant of the covariance
 
-    def without_rows(self) -> Precision:
-        """Return the same without the rows that it may share with moments."""
-        return self
-
-    def squared_norms(self, z: Array) -> Array:
-        """Return z^T S^+ z of deviations ``(B, M, C)``: ``(B, M)``, sums of squares."""
-        raise NotImplementedError
-
-    def solve(self, z: Array) -> Array:
-        """Return S^+ z of deviations ``(B, M, C)``."""
-        raise NotImplementedError
-
-    def inverse(self) -> Array:
-        """Return S^+, ``(B, C, C)``, exactly symmetric."""
-        raise NotImplementedError
-
-    def covariance(self) -> Array:
-        """Return S, ``(B, C, C)``, exactly symmetric."""
-        raise NotImplementedError
-
-    def condition(self) -> Array:
-        """Return the condition numbers of S, ``(B,)``; inf where a direction was dropped."""
-        raise NotImplementedError
-
-    def principal_axes(self) -> tuple[Array, Array]:
-        """Return orthonormal axes, in rows ``(B, n, C)``, and the largest standard deviations, ``(B,)``.
-
-        The support of a singular covariance is spanned by as many of them as its rank.
-        """
-        raise NotImplementedError
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype that is stored of the largest array."""
-        raise NotImplementedError
-
-    @property
-    def numbers_per_distance(self) -> int:
-        """How many numbers of the factor one distance reads."""
-        raise NotImplementedError
-
 
 @dataclass(frozen=True)
-class Dense(Precision):
+class Dense(Factor):
     """W with W^T W = S^+, stored in some dtype; distances are computed in that dtype."""
 
     root: Array  #: (B, n, C), as many rows as the rank may need
@@ -74,49 +33,63 @@ class Dense(Precision):
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The dtype of the largest array."""
         return self.root.dtype
 
     @property
     def numbers_per_distance(self) -> int:
+        """How many numbers of the factor one distance reads."""
         return int(self.root.shape[1] * self.root.shape[2])
 
+    def without_rows(self) -> Dense:
+        """Return the same without the rows that it may share with moments."""
+        return self
+
     def squared_norms(self, z: Array) -> Array:
-        y = self._whitened(z)
+        """Return z^T S^+ z of deviations ``(B, M, C)``: ``(B, M)``, sums of squares."""
+        y = np.matmul(z.astype(self.root.dtype, copy=False), self.root.swapaxes(1, 2))
         return np.asarray(np.vecdot(y, y))
 
     def solve(self, z: Array) -> Array:
+        """Return S^+ z of deviations ``(B, M, C)``."""
         root = self._double()
         return np.asarray(np.matmul(np.matmul(z, root.swapaxes(1, 2)), root))
 
     def inverse(self) -> Array:
+        """Return S^+, ``(B, C, C)``, exactly symmetric."""
         return self_product(self._double())
 
     def covariance(self) -> Array:
-        _, values, vectors = np.linalg.svd(self._double(), full_matrices=False)
-        counts = np.arange(values.shape[1]) < self.rank[:, None]
-        return self_product(vectors / np.where(counts, values, np.inf)[:, :, None])
+        """Return S, ``(B, C, C)``, exactly symmetric."""
+        axes, values, counts = self._axes()
+        return self_product(axes / np.where(counts, values, np.inf)[:, :, None])
 
     def condition(self) -> Array:
+        """Return the condition numbers of S, ``(B,)``; inf where a direction was dropped."""
         values = np.linalg.svd(self._double(), compute_uv=False)
         full = self.rank == self.root.shape[2]
         smallest = np.where(full, np.min(values, axis=1, initial=np.inf), 1)
         return np.where(full, (np.max(values, axis=1, initial=0) / smallest) ** 2, np.inf)
 
     def principal_axes(self) -> tuple[Array, Array]:
-        _, values, vectors = np.linalg.svd(self._double(), full_matrices=False)
-        counts = np.arange(values.shape[1]) < self.rank[:, None]
-        smallest = np.min(values, axis=1, initial=np.inf, where=counts)
-        return vectors, 1 / smallest
+        """Return orthonormal axes, in rows ``(B, n, C)``, and the largest standard deviations, ``(B,)``.
+
+        The support of a singular covariance is spanned by as many of them as its rank.
+        """
+        axes, values, counts = self._axes()
+        return axes, 1 / np.min(values, axis=1, initial=np.inf, where=counts)
+
+    def _axes(self) -> tuple[Array, Array, Array]:
+        """Return the axes in rows, what one standard deviation along each is divided by, and which count."""
+        _, values, axes = np.linalg.svd(self._double(), full_matrices=False)
+        return axes, values, np.arange(values.shape[1]) < self.rank[:, None]
 
     def _double(self) -> Array:
         return self.root.astype(np.float64, copy=False)
 
-    def _whitened(self, z: Array) -> Array:
-        return np.asarray(np.matmul(z.astype(self.root.dtype, copy=False), self.root.swapaxes(1, 2)))
-
 
 @dataclass(frozen=True)
-class LowRank(Precision):
+class LowRank(Factor):
     r"""S = V^T V + floor I with V = sqrt(scale) K of few rows K: Woodbury's identity as a sum of squares.
 
     With T the whitening matrix of the small V V^T + floor I,
@@ -164,7 +137,7 @@ class LowRank(Precision):
     def numbers_per_distance(self) -> int:
         return int(2 * self.rows.shape[1] * self.rows.shape[2])  # each row is read twice
 
-    def without_rows(self) -> Precision:
+    def without_rows(self) -> LowRank:
         return replace(self, rows=self.rows[:, :0])
 
     def squared_norms(self, z: Array) -> Array:
@@ -236,3 +209,6 @@ class LowRank(Precision):
             a += self._solve_small(np.matmul(r, k.swapaxes(1, 2)) * root - a * self.floor[:, None, None])
             explained = np.matmul(a * root, k)
         return a, np.subtract(z, explained, out=explained)
+
+
+Precision = Dense | LowRank

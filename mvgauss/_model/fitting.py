@@ -117,7 +117,7 @@ def fit_stack(
             moments = earlier[b].merge(moments)
             _raise_if_not_finite(moments)
         moments = _rounded(moments, state)
-        return moments.packed(), precision_of(moments, state) if with_precision else None
+        return moments.packed(), _factored(moments, state) if with_precision else None
 
     n_patches = len(earlier.mean) if earlier is not None else math.prod(grid)
     item_bytes, least = max(n, c) * c * 8, sharing_cache_lines(c, c)
@@ -125,8 +125,11 @@ def fit_stack(
         item_bytes = n * c * 8
         least = max(least, min(8, 8 * blocks.BLOCK_BYTES // item_bytes))
     moments, factored = blocks.walk(kernel, n_patches, item_bytes, least=least, **walk._asdict())
-    precision, intensity = (None, None) if factored is None else factored
-    return replace(state, mean=moments.mean, moments=moments, precision=precision, intensity=intensity)
+    state = replace(state, mean=moments.mean, moments=moments)
+    if factored is None:
+        return state
+    precision, intensity = factored
+    return replace(state, precision=moments.sharing_rows(precision), intensity=intensity)
 
 
 def merge(one: State, other: State, walk: Walk) -> State:
@@ -168,12 +171,17 @@ def with_precision(state: State, walk: Walk) -> State:
     state.raise_if_too_few("the fitted embedding")
 
     def kernel(b: slice) -> tuple[Precision, Array]:
-        precision, intensity = precision_of(moments[b], state)
-        return precision.without_rows(), intensity  # or the walk would copy those of the moments
+        return _factored(moments[b], state)
 
     item_bytes = state.n_features**2 * 8
     precision, intensity = blocks.walk(kernel, state.n_patches, item_bytes, **walk._asdict())
     return replace(state, precision=moments.sharing_rows(precision), intensity=intensity)
+
+
+def _factored(moments: Moments, state: State) -> tuple[Precision, Array]:
+    """Return the same as `precision_of`, without the rows: those of all moments are shared after a walk."""
+    precision, intensity = precision_of(moments, state)
+    return precision.without_rows(), intensity
 
 
 def precision_of(moments: Moments, state: State) -> tuple[Precision, Array]:

@@ -137,8 +137,8 @@ def walk(
 ) -> R:
     """Return what a kernel returns of each block, put together: arrays, `Stack`s, None, or tuples of these.
 
-    Arrays of the result own their memory. One that a kernel returns twice, in two objects, is one array in
-    the result too. Of bad items the first is refused, with its index in `stack`, whatever the blocks.
+    Arrays of the result own their memory. Of bad items the first is refused, with its index in `stack`,
+    whatever the blocks.
     """
     parts = slices(length, item_bytes, least=least, shares=SHARES)
     whole: list[R] = []
@@ -176,26 +176,21 @@ def _first_bad(kernel: Callable[[slice], object], b: slice, error: BadItem) -> B
 
 
 def _arrays(part: Any) -> list[Array]:
-    """Return the arrays of what a kernel returns, each once."""
+    """Return the arrays of what a kernel returns."""
     if isinstance(part, tuple):
-        found = [a for p in part for a in _arrays(p)]
-    else:
-        found = list(part.arrays().values()) if isinstance(part, Stack) else [] if part is None else [part]
-    return list({id(a): a for a in found}.values())
+        return [a for p in part for a in _arrays(p)]
+    if isinstance(part, Stack):
+        return list(part.arrays().values())
+    return [] if part is None else [part]
 
 
 def _map_arrays(part: Any, function: Callable[[Array], Array]) -> Any:
     """Return the same objects with other arrays, `function` of each."""
-    return _with_new_arrays(part, {id(a): function(a) for a in _arrays(part)})
-
-
-def _with_new_arrays(part: Any, new: dict[int, Array]) -> Any:
-    """Return the same objects with new arrays, which are found by the `id` of the old ones."""
     if isinstance(part, tuple):
-        return tuple(_with_new_arrays(p, new) for p in part)
+        return tuple(_map_arrays(p, function) for p in part)
     if isinstance(part, Stack):
-        return part.with_arrays({name: new[id(a)] for name, a in part.arrays().items()})
-    return None if part is None else new[id(part)]
+        return part.with_arrays({name: function(a) for name, a in part.arrays().items()})
+    return None if part is None else function(part)
 
 
 class _Gathered:

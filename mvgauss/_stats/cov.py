@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from mvgauss import _arguments
 from mvgauss._arguments import Array
-from mvgauss._stats.moments import Moments
+from mvgauss._stats.moments import checked_samples, delta_degrees, of_samples, warn_of_divisor
 
 
 def cov(
@@ -96,8 +96,12 @@ def cov(
     array([[275., 175.],
            [175., 275.]])
     """
-    moments = Moments(observations, aweights, fweights=fweights, rowvar=rowvar, dtype=dtype)
-    result = moments.into_cov(bias, ddof)  # the same as `Moments.cov`
+    x, weights, working = checked_samples(observations, aweights, fweights, rowvar, dtype)
+    ddof = delta_degrees(bias, ddof)
+    # `Moments.cov` of each block, while it is in the caches
+    covariance, divisor = of_samples(x, weights, working, lambda moments: moments.over_divisor(ddof))
+    warn_of_divisor(divisor)
+    result = covariance.reshape((*x.shape[:-2], *covariance.shape[1:]))
     if dtype is not None:
         result = result.astype(_arguments.inexact("dtype", dtype, kinds="fc"), copy=False)
     return result.reshape(()) if result.shape == (1, 1) else result  # one variable, and no stack

@@ -22,10 +22,6 @@ def pinv(
 def pinv(
     covariance: ArrayLike, rtol: ArrayLike | None = ..., *, return_rank: Literal[True]
 ) -> tuple[Array, Array]: ...
-@overload
-def pinv(
-    covariance: ArrayLike, rtol: ArrayLike | None = ..., *, return_rank: bool
-) -> Array | tuple[Array, Array]: ...
 def pinv(
     covariance: ArrayLike, rtol: ArrayLike | None = None, *, return_rank: bool = False
 ) -> Array | tuple[Array, Array]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -23,6 +22,8 @@ from mvgauss._linalg.precision import Dense, LowRank, Precision
 from mvgauss._linalg.whitening import self_product, whiten, whiten_rows
 from mvgauss._runtime import blocks
 from mvgauss._stack import Stack
+
+R = TypeVar("R")
 
 #: Weights in this range have squares, and sums of them, that keep all their digits.
 _SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-140, 1e140
@@ -126,15 +127,9 @@ class Moments(Stack):
         rowvar: bool = False,
         dtype: DTypeLike | None = None,
     ) -> None:
-        x, weights, dtype = _checked(observations, aweights, fweights, rowvar, dtype)
-        *stack, n, c = x.shape
-        samples = blocks.flat(x, 2, tuple(stack))
-        flat_weights = [blocks.flat(w, 1, tuple(stack)) for w in weights]
-
-        def kernel(b: slice) -> Moments:
-            return Moments.of_block(samples[b], *(w[b] for w in flat_weights), dtype=dtype)
-
-        whole = blocks.walk(kernel, math.prod(stack), (n + c) * c * dtype.itemsize)
+        x, weights, dtype = checked_samples(observations, aweights, fweights, rowvar, dtype)
+        whole = of_samples(x, weights, dtype, lambda moments: moments)
+        stack = x.shape[:-2]
         vars(self).update(vars(whole))
         vars(self).update({name: a.reshape((*stack, *a.shape[1:])) for name, a in whole.arrays().items()})
 
@@ -330,31 +325,20 @@ class Moments(Stack):
         >>> Moments(np.array([1.0, 3.0])).cov(ddof=0)
         array([[1.]])
         """
-        scatter = self.scatter
-        return self._over_divisor(scatter, bias, ddof, np.empty(scatter.shape, scatter.dtype))
+        covariance, divisor = self.over_divisor(delta_degrees(bias, ddof))
+        warn_of_divisor(divisor)
+        return covariance
 
-    def into_cov(self, bias: bool, ddof: float | None) -> Array:
-        """Return the covariance in the memory of the scatter, which it replaces."""
-        return self._over_divisor(self.scatter, bias, ddof, self.scatter)
-
-    def _over_divisor(self, scatter: Array, bias: bool, ddof: float | None, result: Array) -> Array:
-        """Write the scatter over its divisor into an array."""
-        divisor = self.divisor(_delta_degrees(bias, ddof))
-        if scatter.size and np.any(divisor <= 0):
-            warnings.warn(
-                "Degrees of freedom <= 0 for slice", RuntimeWarning, stacklevel=_arguments.outside()
-            )
-        c = scatter.shape[-1]
-        sums, quotients = (a.reshape(-1, c, c) if c else a.reshape(0, 0, 0) for a in (scatter, result))
-        divisors = np.maximum(divisor, 0).astype(scatter.real.dtype).reshape(-1, 1, 1)
-
-        def divide(b: slice) -> None:
-            np.divide(sums.real[b], divisors[b], out=quotients.real[b])
+    def over_divisor(self, ddof: float) -> tuple[Array, Array]:
+        """Return the scatter over its divisor, of which a negative one counts as zero, and the divisor."""
+        scatter, divisor = self.scatter, self.divisor(ddof)
+        positive = np.maximum(divisor, 0).astype(scatter.real.dtype)[..., None, None]
+        result = np.empty(scatter.shape, scatter.dtype)
+        with np.errstate(all="ignore"):
+            np.divide(scatter.real, positive, out=result.real)
             if scatter.dtype.kind == "c":  # the parts apart, so that the result is exactly Hermitian
-                np.divide(sums.imag[b], divisors[b], out=quotients.imag[b])
-
-        blocks.run(divide, blocks.slices(len(sums), c * c * scatter.itemsize, shares=blocks.SHARES))
-        return result
+                np.divide(scatter.imag, positive, out=result.imag)
+        return result, divisor
 
     def divisor(self, ddof: float = 1.0) -> Array:
         """Return W - ddof V/W, what the scatter is divided by.
@@ -535,7 +519,22 @@ def _hermitian_self_product(z: Array) -> Array:
     return result
 
 
-def _checked(
+def of_samples(x: Array, weights: list[Array], dtype: np.dtype[Any], function: Callable[[Moments], R]) -> R:
+    """Return a function of the moments of samples ``(..., N, C)``, block by block, as one stack.
+
+    The other arguments are those that `checked_samples` returns.
+    """
+    *stack, n, c = x.shape
+    samples = blocks.flat(x, 2, tuple(stack))
+    flat_weights = [blocks.flat(w, 1, tuple(stack)) for w in weights]
+
+    def kernel(b: slice) -> R:
+        return function(Moments.of_block(samples[b], *(w[b] for w in flat_weights), dtype=dtype))
+
+    return blocks.walk(kernel, math.prod(stack), (n + c) * c * dtype.itemsize)
+
+
+def checked_samples(
     observations: ArrayLike,
     aweights: ArrayLike | None,
     fweights: ArrayLike | None,
@@ -581,10 +580,16 @@ def _raise_if_out_of_range(name: str, weights: Array) -> None:
         _arguments.raise_error(name, wanted, f"{largest[bad].flat[0]:.3g}")
 
 
-def _delta_degrees(bias: bool, ddof: float | None) -> float:
+def delta_degrees(bias: bool, ddof: float | None) -> float:
     """Return the degrees of freedom that `bias` and `ddof` stand for; `ddof` wins."""
     bias = _arguments.flag("bias", bias)
     return float(not bias) if ddof is None else _arguments.number("ddof", ddof)
+
+
+def warn_of_divisor(divisor: Array) -> None:
+    """Warn as `numpy.cov` does where no degrees of freedom are left."""
+    if np.any(divisor <= 0):
+        _arguments.warn("Degrees of freedom <= 0 for slice", RuntimeWarning)
 
 
 def sharing_cache_lines(n_samples: int, n_features: int) -> int:
