@@ -1,4 +1,4 @@
-"""Precision: a stack of inverse covariances, used through a factor. Two kinds share the interface of `Dense`."""
+"""Precision: a stack of inverse covariances, used through a factor, of which there are two kinds."""
 
 from __future__ import annotations
 
