@@ -27,8 +27,8 @@ R = TypeVar("R")
 
 BLOCK_BYTES = 4 << 20  #: memory that one block works on: some MB, so that it stays in the caches
 
-#: Several blocks are shared evenly among so many threads or half as many. How many there are must not
-#: move a block: the last bits depend on it.
+#: The number of blocks is a multiple of this, so that two or four threads share them evenly. It does not
+#: depend on the number of threads, since the last bits depend on where blocks begin.
 SHARES = 4
 
 #: The most threads of a `run` within this one: one, unless this one has a single part.

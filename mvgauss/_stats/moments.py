@@ -33,7 +33,7 @@ _GROUPS = 16
 
 
 def fits_in_rows(n_samples: int, n_features: int) -> bool:
-    """Return whether N - 1 rows of C numbers are no more than a triangle, and leave directions open."""
+    """Return whether N - 1 rows of C numbers take no more memory than a triangle, and cannot span all C."""
     return 0 < n_samples <= n_features and 2 * (n_samples - 1) <= n_features + 1
 
 
