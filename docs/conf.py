@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import version as version_of
+from itertools import accumulate
 from pathlib import Path
 
 import nbformat
@@ -133,7 +134,7 @@ def serve_live(app, config):
     app.registry.css_files[:] = [file for file in app.registry.css_files if "//" not in file[0]]
 
 
-# the download of a page: what pip installs for what it imports, extras of the package or other packages
+#: What pip installs for what pages import: extras of the package, and other packages.
 EXTRAS = {
     "dask": "dask",
     "matplotlib": "plot",
@@ -153,18 +154,19 @@ PACKAGES = {
     "sklearn": "scikit-learn",
 }
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
-DATA = re.compile(r"(?<!\w)((?:\.\./)*(?:tests/)?data/)(\w+(?:\.\w+)?)")  # as pages name it, from their folders
+#: Data as pages name them, from their own folder: the folder, and a file or folder in it.
+DATA = re.compile(r"(?<!\w)((?:\.\./)*(?:tests/)?data/)(\w+(?:\.\w+)?)")
 
 
 def imports(code):
-    """Return the full names of what a program imports."""
+    """Return the full names of what a program imports, and of the modules above."""
     names = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return {above for name in names for above in accumulate(name.split("."), "{}.{}".format)}
 
 
 def notebook_of(path):
@@ -189,7 +191,7 @@ def download_of(path):
     if notebook is None:
         return {}, ""
     beside = sorted(path.parent.glob("*.py"))
-    programs = [file for file in beside if file.stem in {name.split(".")[0] for name in imports(code)}]
+    programs = [file for file in beside if file.stem in imports(code)]
     programs += [file for file in beside if f'"{file.name}"' in code]
     texts = {f"{path.stem}.ipynb": nbformat.writes(notebook)}
     texts |= {file.name: file.read_text(encoding="utf-8") for file in programs}
@@ -200,12 +202,9 @@ def download_of(path):
         for file in [data] if data.is_file() else filter(Path.is_file, sorted(data.rglob("*"))):
             contents[f"data/{file.relative_to(path.parent / folder).as_posix()}"] = file.read_bytes()
     names = set().union(*map(imports, codes))
-    extras, packages = (
-        sorted({pip for module, pip in table.items() for name in names if f"{name}.".startswith(f"{module}.")})
-        for table in (EXTRAS, PACKAGES)
-    )
+    extras, others = (sorted({table[name] for name in names & set(table)}) for table in (EXTRAS, PACKAGES))
     ours = f'".[{",".join(extras)}]"' if extras else "."
-    return contents, " ".join(["pip install", ours, *packages])
+    return contents, " ".join(["pip install", ours, *others])
 
 
 def add_download(app, doctree):
@@ -214,13 +213,12 @@ def add_download(app, doctree):
     contents, command = download_of(path)
     if not contents:
         return
-    alone = len(contents) == 1
-    name = f"{path.stem}.ipynb" if alone else f"{path.stem}.zip"
+    if len(contents) == 1:
+        name, text = f"{path.stem}.ipynb", " is this page as a notebook. It runs in any folder, after "
+    else:
+        name, text = f"{path.stem}.zip", " has this page as a notebook, and its files. Unpack it, after "
     line = nodes.paragraph(classes=["download"])
-    line += nodes.Text("To run it: ")
-    line += nodes.reference("", name, refuri=name)
-    line += nodes.Text(" is this page as a notebook" if alone else " has this page as a notebook and its files")
-    line += nodes.Text(". It runs in any folder, after " if alone else ". It runs where it is unpacked, after ")
+    line += [nodes.Text("To run it: "), nodes.reference("", name, refuri=name), nodes.Text(text)]
     line += nodes.literal("", command)
     line += nodes.Text(" in a checkout.")
     first = next(doctree.findall(nodes.paragraph))
