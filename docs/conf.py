@@ -208,7 +208,7 @@ def download_of(path):
 
 
 def add_download(app, doctree):
-    """Say at the first paragraph of a page with code how to get it as a notebook."""
+    """Say on top of a page with code, below its first paragraph, how to get it as a notebook."""
     path = Path(app.env.doc2path(app.env.docname))
     contents, command = download_of(path)
     if not contents:
@@ -221,9 +221,9 @@ def add_download(app, doctree):
     line += [nodes.Text("To run it: "), nodes.reference("", name, refuri=name), nodes.Text(text)]
     line += nodes.literal("", command)
     line += nodes.Text(" in a checkout.")
-    first = next(doctree.findall(nodes.paragraph))
-    goes_on = first.astext().endswith(":")  # with the code that follows
-    first.parent.insert(first.parent.index(first) + (not goes_on), line)
+    page = next(doctree.findall(nodes.section))
+    introduced = isinstance(page[1], nodes.paragraph) and not page[1].astext().endswith(":")
+    page.insert(2 if introduced else 1, line)
 
 
 def write_downloads(app, exception):
