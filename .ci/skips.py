@@ -21,7 +21,7 @@ REASONS = {
     r"^node and npm are not here|^npm cannot get onnxruntime-web": "a browser's runtime, where npm gets it",
     r"^there is no Chromium here": "an exported file in a browser, where there is Chromium",
     r"^g\+\+ (and the library of|does not find) onnxruntime": "a program in C++, where its headers are",
-    r"^the set '.*' of larger embeddings is not in the repository$": "larger data, where they lie beside the checkout",
+    r"^the set '.*' of larger embeddings is not in the repository$": "larger data, beside the checkout",
     r"^no such files here": "named pipes, where the system has them",
 }
 
