@@ -214,12 +214,12 @@ def add_download(app, doctree):
     if not contents:
         return
     if len(contents) == 1:
-        name, text = f"{path.stem}.ipynb", " is this page as a notebook. It runs in any folder, after "
+        verb, name, text = "download", f"{path.stem}.ipynb", "this page as a notebook"
     else:
-        name, text = f"{path.stem}.zip", " has this page as a notebook, and its files. Unpack it, after "
+        verb, name, text = "unpack", f"{path.stem}.zip", "this page as a notebook with its files"
     line = nodes.paragraph(classes=["download"])
-    line += [nodes.Text("To run it: "), nodes.reference("", name, refuri=name), nodes.Text(text)]
-    line += nodes.literal("", command)
+    line += [nodes.Text(f"To run it, {verb} "), nodes.reference("", name, refuri=name)]
+    line += [nodes.Text(f", {text}, and run "), nodes.literal("", command)]
     line += nodes.Text(" in a checkout.")
     page = next(doctree.findall(nodes.section))
     introduced = isinstance(page[1], nodes.paragraph) and not page[1].astext().endswith(":")
