@@ -19,8 +19,9 @@ REASONS = {
     r"^no other build of \w+ was found": "another BLAS beside NumPy's, where there is one",
     r"^there is no Node\.js here": "golden vectors are also read by JavaScript, where there is Node.js",
     r"^node and npm are not here|^npm cannot get onnxruntime-web": "a browser's runtime, where npm gets it",
+    r"^there is no Chromium here": "an exported file in a browser, where there is Chromium",
     r"^g\+\+ (and the library of|does not find) onnxruntime": "a program in C++, where its headers are",
-    r"^the shared data set '.*' is not at ": "larger data, where they lie beside the checkout",
+    r"^the set '.*' of larger embeddings is not in the repository$": "larger data, beside the checkout",
     r"^no such files here": "named pipes, where the system has them",
 }
 

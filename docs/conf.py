@@ -1,5 +1,6 @@
 """How the documentation is built: python -m sphinx -W -b html docs docs/_build/html."""
 
+import ast
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import version as version_of
+from itertools import accumulate
 from pathlib import Path
 
 import nbformat
@@ -132,29 +134,118 @@ def serve_live(app, config):
     app.registry.css_files[:] = [file for file in app.registry.css_files if "//" not in file[0]]
 
 
-def pack_notebooks(app, exception):
-    """Write all pages with code as notebooks into an archive, with the data and programs that they use."""
+#: What pip installs for what pages import: extras of the package, and other packages.
+EXTRAS = {
+    "dask": "dask",
+    "matplotlib": "plot",
+    "mvgauss.dask": "dask",
+    "mvgauss.onnx": "onnx",
+    "mvgauss.pictures": "pictures",
+    "mvgauss.plot": "plot",
+    "mvgauss.testing": "testing",
+    "onnx": "onnx",
+    "onnxruntime": "pictures",
+    "tqdm": "progress",
+}
+PACKAGES = {
+    "array_api_extra": "array-api-extra",
+    "h5py": "h5py",
+    "pandas": "pandas",
+    "sklearn": "scikit-learn",
+}
+KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+#: Data as pages name them, from their own folder: the folder, and a file or folder in it.
+DATA = re.compile(r"(?<!\w)((?:\.\./)*(?:tests/)?data/)(\w+(?:\.\w+)?)")
+
+
+def imports(code):
+    """Return the full names of what a program imports, and of the modules above."""
+    names = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {above for name in names for above in accumulate(name.split("."), "{}.{}".format)}
+
+
+def notebook_of(path):
+    """Return a page as a notebook, and its code; or nothing of a page without code."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".md" or "```{code-cell}" not in text:
+        return None, ""
+    notebook = read_myst_markdown_notebook(text)
+    notebook["metadata"]["kernelspec"] = KERNEL
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":  # other pages are not beside it
+            cell["source"] = re.sub(r"!?\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", cell["source"])
+    return notebook, "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+
+
+def download_of(path):
+    """Return what a page can be downloaded as, and what pip installs for it; or nothing.
+
+    That is the notebook, the programs beside the page that it uses, and their data: contents by name.
+    """
+    notebook, code = notebook_of(path)
+    if notebook is None:
+        return {}, ""
+    beside = sorted(path.parent.glob("*.py"))
+    programs = [file for file in beside if file.stem in imports(code)]
+    programs += [file for file in beside if f'"{file.name}"' in code]
+    texts = {f"{path.stem}.ipynb": nbformat.writes(notebook)}
+    texts |= {file.name: file.read_text(encoding="utf-8") for file in programs}
+    contents = {name: DATA.sub(r"data/\2", text).encode() for name, text in texts.items()}
+    codes = [code, *(file.read_text(encoding="utf-8") for file in programs)]
+    for folder, name in {match.groups() for code in codes for match in DATA.finditer(code)}:
+        data = path.parent / folder / name
+        for file in [data] if data.is_file() else filter(Path.is_file, sorted(data.rglob("*"))):
+            contents[f"data/{file.relative_to(path.parent / folder).as_posix()}"] = file.read_bytes()
+    names = set().union(*map(imports, codes))
+    extras, others = (sorted({table[name] for name in names & set(table)}) for table in (EXTRAS, PACKAGES))
+    ours = f'".[{",".join(extras)}]"' if extras else "."
+    return contents, " ".join(["pip install", ours, *others])
+
+
+def add_download(app, doctree):
+    """Say on top of a page with code, below its first paragraph, how to get it as a notebook."""
+    path = Path(app.env.doc2path(app.env.docname))
+    contents, command = download_of(path)
+    if not contents:
+        return
+    if len(contents) == 1:
+        verb, name, text = "download", f"{path.stem}.ipynb", "this page as a notebook"
+    else:
+        verb, name, text = "unpack", f"{path.stem}.zip", "this page as a notebook with its files"
+    line = nodes.paragraph(classes=["download"])
+    line += [nodes.Text(f"To run it, {verb} "), nodes.reference("", name, refuri=name)]
+    line += [nodes.Text(f", {text}, and run "), nodes.literal("", command)]
+    line += nodes.Text(" in a checkout.")
+    page = next(doctree.findall(nodes.section))
+    introduced = isinstance(page[1], nodes.paragraph) and not page[1].astext().endswith(":")
+    page.insert(2 if introduced else 1, line)
+
+
+def write_downloads(app, exception):
+    """Write each page with code as a notebook, in an archive with the programs and the data that it uses."""
     if exception is not None or app.builder.name != "html":
         return
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    with zipfile.ZipFile(app.outdir / "notebooks.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for page in sorted(app.env.found_docs):
-            path = Path(app.env.doc2path(page))
-            text = path.read_text(encoding="utf-8")
-            if path.suffix == ".md" and "```{code-cell}" in text:
-                notebook = read_myst_markdown_notebook(text)
-                notebook["metadata"]["kernelspec"] = kernel
-                archive.writestr(f"mvgauss-pages/docs/{page}.ipynb", nbformat.writes(notebook))
-        for pattern in ("*.py", "howto/*.py", "data/**/*", "../tests/data/published.json"):
-            for path in sorted(app.srcdir.glob(pattern)):
-                name = path.resolve().relative_to(app.srcdir.parent.resolve())
-                archive.write(path, f"mvgauss-pages/{name.as_posix()}")
+    for page in app.env.found_docs:
+        contents, _ = download_of(Path(app.env.doc2path(page)))
+        target = app.outdir / page
+        if len(contents) == 1:
+            target.with_suffix(".ipynb").write_bytes(*contents.values())
+        elif contents:
+            with zipfile.ZipFile(target.with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in contents.items():
+                    archive.writestr(f"{target.name}/{name}", content)
 
 
 def setup(app):
     """Tell Sphinx of the hooks; that of docstrings comes after numpydoc's."""
     app.connect("config-inited", serve_live)
-    app.connect("build-finished", pack_notebooks)
+    app.connect("doctree-read", add_download)
+    app.connect("build-finished", write_downloads)
     app.connect("autodoc-process-docstring", escape_grids, priority=900)
     app.connect("doctree-read", leave_out_formulas)
     app.connect("html-page-context", add_search)

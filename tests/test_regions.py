@@ -1,4 +1,4 @@
-"""Regions of maps and AUPRO, in `docs/regions.py`: against a loop of thresholds, and on plain cases."""
+"""Regions of maps and AUPRO, in `docs/howto/regions.py`: against a loop of thresholds, and on plain cases."""
 
 import itertools
 import sys
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "docs"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "docs" / "howto"))
 from regions import aupro, regions, score_of_area
 
 LIMITS = [0.05, 0.3, 1.0]

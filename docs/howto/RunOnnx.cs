@@ -11,7 +11,8 @@ using Microsoft.ML.OnnxRuntime.Tensors;
 int height = int.Parse(args[2]), width = int.Parse(args[3]);
 using var options = new SessionOptions
 {
-    LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR // a warning says that the limit can be changed
+    // a warning says that the limit can be changed
+    LogSeverityLevel = OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR
 };
 using var session = new InferenceSession(args[0], options);
 
@@ -28,4 +29,5 @@ var score = outputs.First(o => o.Name == "pred_score").AsTensor<float>();
 var label = outputs.First(o => o.Name == "pred_label").AsTensor<bool>();
 var map = outputs.First(o => o.Name == "anomaly_map").AsTensor<float>();
 var verdict = label[0] ? "flagged" : "not flagged";
-Console.WriteLine($"score {score[0]}, {verdict}, centre of the map {map[0, height / 2, width / 2]}");
+var centre = map[0, height / 2, width / 2];
+Console.WriteLine($"score {score[0]}, {verdict}, centre of the map {centre}");

@@ -13,7 +13,8 @@ const pictures = new ort.Tensor("uint8", new Uint8Array(await readFile(picture))
 const { pred_score, pred_label, anomaly_map } = await session.run({ pictures });
 
 const score = pred_score.data[0];
-// onnxruntime-web takes no optional inputs: another limit than that of the file is compared here
+// onnxruntime-web takes no optional inputs: another limit than the file's is compared here
 const flagged = limit === undefined ? Boolean(pred_label.data[0]) : score > Number(limit);
 const centre = anomaly_map.data[Math.floor(height / 2) * width + Math.floor(width / 2)];
-console.log(`score ${score}, ${flagged ? "flagged" : "not flagged"}, centre of the map ${centre}`);
+const verdict = flagged ? "flagged" : "not flagged";
+console.log(`score ${score}, ${verdict}, centre of the map ${centre}`);

@@ -3,10 +3,14 @@
 import re
 import shutil
 import subprocess
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mvgauss import MultiVariateGaussian, anomaly_map
 from mvgauss.pictures import Embedder, Inspector, find_pictures
@@ -237,17 +241,47 @@ def assert_says(command, exported, picture, **options):
 HOWTO = Path(__file__).resolve().parents[2] / "docs" / "howto"
 
 
-@pytest.mark.slow
-def test_the_program_in_javascript_says_what_the_file_says_in_python(exported, picture, tmp_path):
+@pytest.fixture(scope="module")
+def onnxruntime_web(tmp_path_factory):
+    """Return a folder into which npm installed onnxruntime-web."""
     if not (shutil.which("node") and shutil.which("npm")):
         pytest.skip("node and npm are not here")
+    folder = tmp_path_factory.mktemp("web")
     npm = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "onnxruntime-web@1"]
-    (tmp_path / "package.json").write_text("{}")
-    done = subprocess.run(npm, cwd=tmp_path, capture_output=True, text=True)
+    (folder / "package.json").write_text("{}")
+    done = subprocess.run(npm, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"npm cannot get onnxruntime-web: {done.stderr[-200:]}")
-    shutil.copy(HOWTO / "run_onnx.mjs", tmp_path)
-    assert_says(["node", tmp_path / "run_onnx.mjs"], exported, picture)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_program_in_javascript_says_what_the_file_says_in_python(exported, picture, onnxruntime_web):
+    shutil.copy(HOWTO / "run_onnx.mjs", onnxruntime_web)
+    assert_says(["node", onnxruntime_web / "run_onnx.mjs"], exported, picture)
+
+
+@pytest.mark.slow
+def test_the_page_says_in_chromium_what_the_file_says_in_python(
+    exported, picture, cork, onnxruntime_web, tmp_path
+):
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium here")
+    shutil.copy(HOWTO / "run_onnx.html", tmp_path / "index.html")
+    shutil.copy(exported / "model.onnx", tmp_path)
+    with Image.open(find_pictures(cork / "test")[0]) as image:
+        image.save(tmp_path / "picture.png")
+    shutil.copytree(onnxruntime_web / "node_modules" / "onnxruntime-web" / "dist", tmp_path / "ort")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        line = [chromium, "--headless", "--no-sandbox", "--virtual-time-budget=100000", "--dump-dom"]
+        line += [f"--user-data-dir={tmp_path / 'profile'}", f"http://127.0.0.1:{server.server_port}/"]
+        said = subprocess.run(line, capture_output=True, text=True, check=True, timeout=300).stdout
+        server.shutdown()
+    numbers = re.search(r"<p>score (\S+), not flagged, centre of the map (\S+)</p>", said)
+    np.testing.assert_allclose([float(numbers[1]), float(numbers[2])], picture[1:], rtol=1e-4)
 
 
 @pytest.mark.slow

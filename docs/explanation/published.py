@@ -1,6 +1,6 @@
 """How far mvgauss and other packages are from the exact answers on tables that others have published.
 
-python docs/published.py    # print the table; needs `pip install scikit-learn array-api-extra`
+python docs/explanation/published.py    # print the table; needs `pip install scikit-learn array-api-extra`
 """
 
 import json
@@ -16,7 +16,7 @@ from sklearn.covariance import EmpiricalCovariance
 
 from mvgauss import MultiVariateGaussian, cov, mahalanobis, pinv
 
-FILE = Path(__file__).resolve().parents[1] / "tests" / "data" / "published.json"
+FILE = Path(__file__).resolve().parent / "../../tests/data/published.json"
 #: NIST's files of one-way analyses of variance come with SciPy, where its tests are installed.
 NIST = Path(scipy.__file__).parent / "stats" / "tests" / "data" / "nist_anova"
 
