@@ -709,12 +709,12 @@ class MultiVariateGaussian:
             self._raise_if_not_fitted()
             if source == "training":
                 state, x, weights = self._fitted_samples(embedding, sample_weight)
-                after = decisions.with_limit_of_training(state, x, weights, rate, walk)
+                limit = decisions.limit_of_training(state, x, weights, rate, walk)
             else:
                 state = self._scorable()
-                after = decisions.with_limit_of_held_out(state, self._embedding(embedding, state), rate, walk)
-            self._replace(state, after)
-        return decisions.limit_of(after)
+                limit = decisions.limit_of_held_out(state, self._embedding(embedding, state), rate, walk)
+            self._replace(state, decisions.with_limit(state, limit))
+        return limit
 
     @property
     def threshold_(self) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +21,8 @@ from mvgauss._stats.distance import raise_if_negative, symmetric
 from mvgauss._stats.moments import Moments, fits_in_rows, sharing_cache_lines
 from mvgauss._stats.shrinkage import Regularisation, estimate
 
+R = TypeVar("R")
+
 #: Below, the squares of deviations lose digits to the end of the range.
 _SMALLEST_TRACE = 1e-290
 
@@ -32,6 +35,10 @@ class Walk(NamedTuple):
 
     n_jobs: int | None = None
     progress: str | None = None
+
+    def __call__(self, kernel: Callable[[slice], R], length: int, item_bytes: int, least: int = 1) -> R:
+        """Return what a kernel makes of all patches, as `blocks.walk`."""
+        return blocks.walk(kernel, length, item_bytes, least=least, **self._asdict())
 
 
 def checked_weights(sample_weight: ArrayLike, n: int, *, all_zero: bool) -> Array:
@@ -124,7 +131,7 @@ def fit_stack(
     if fits_in_rows(n, c):  # so little work for each number that is read that cache lines matter more
         item_bytes = n * c * 8
         least = max(least, min(8, 8 * blocks.BLOCK_BYTES // item_bytes))
-    moments, factored = blocks.walk(kernel, n_patches, item_bytes, least=least, **walk._asdict())
+    moments, factored = walk(kernel, n_patches, item_bytes, least)
     precision, intensity = (None, None) if factored is None else factored
     return replace(state, mean=moments.mean, moments=moments, precision=precision, intensity=intensity)
 
@@ -138,7 +145,7 @@ def merge(one: State, other: State, walk: Walk) -> State:
         _raise_if_not_finite(moments)
         return moments.packed()
 
-    moments = blocks.walk(kernel, one.n_patches, one.n_features**2 * 8, **walk._asdict())
+    moments = walk(kernel, one.n_patches, one.n_features**2 * 8)
     return replace(
         one,
         mean=moments.mean,
@@ -171,8 +178,7 @@ def with_precision(state: State, walk: Walk) -> State:
         precision, intensity = precision_of(moments[b], state)
         return precision.without_rows(), intensity  # or the walk would copy those of the moments
 
-    item_bytes = state.n_features**2 * 8
-    precision, intensity = blocks.walk(kernel, state.n_patches, item_bytes, **walk._asdict())
+    precision, intensity = walk(kernel, state.n_patches, state.n_features**2 * 8)
     return replace(state, precision=moments.sharing_rows(precision), intensity=intensity)
 
 
