@@ -235,19 +235,21 @@ def _rounded(moments: Moments, state: State) -> Moments:
     return moments.rounded(state.dtype)
 
 
-def _raise_if_not_finite(moments: Moments) -> None:
-    """Refuse moments of samples that are not finite, or too large to square."""
-    finite = np.isfinite(moments.trace()) & np.isfinite(moments.mean).all(axis=1)
+def _raise_if_not_finite(moments: Moments) -> Array:
+    """Refuse moments of samples that are not finite, or too large to square; return their traces."""
+    trace = moments.trace()
+    finite = np.isfinite(trace) & np.isfinite(moments.mean).all(axis=1)
     if moments.fourth is not None:
         finite &= np.isfinite(moments.fourth)
     if not finite.all():
         raise OutOfRangeError
+    return trace
 
 
 def _raise_if_out_of_range(moments: Moments, x: Array) -> None:
     """Refuse the same, and samples that differ by so little that the squares leave the range."""
-    _raise_if_not_finite(moments)
+    trace = _raise_if_not_finite(moments)
     smallest = _SMALLEST_TRACE if moments.fourth is None else _SMALLEST_TRACE**0.5
-    small = np.flatnonzero(moments.trace() < smallest)
+    small = np.flatnonzero(trace < smallest)
     if (x[small] != x[small][:, :1]).any():
         raise TooSmallError

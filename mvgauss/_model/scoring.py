@@ -137,11 +137,9 @@ def _matrices(of_block: Callable[[slice], Array], state: State, walk: Walk) -> A
 
 
 def _off_support(precision: Precision, z: Array, mean: Array, state: State) -> Array:
-    r"""Return which deviations ``(B, M, C)`` leave the support of singular covariances.
+    """Return which deviations ``(B, M, C)`` leave the support of singular covariances.
 
-    The part outside may be rounding: up to :math:`\sqrt{C \epsilon}` times the larger of z and the largest
-    standard deviation, the square root of the cut-off that dropped the other directions; or as much as
-    rounding the samples may have put there.
+    The part outside may be rounding: of the decision, whose cut-off C eps is one of variances, or of samples.
     """
     if not len(z):
         return np.zeros(z.shape[:-1], bool)
