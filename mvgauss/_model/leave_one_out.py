@@ -50,9 +50,7 @@ def leave_one_out(state: State, x: Embedding, weights: Array | None, walk: Walk)
             return np.concatenate(distances, axis=1), np.concatenate(lost, axis=1), moved
 
         item_bytes, least = max(n, c) * c * 8, sharing_cache_lines(c, c)
-        squared[:, part], lost[:, part], part_moved = blocks.walk(
-            kernel, x.n_patches, item_bytes, least=least, **walk._asdict()
-        )
+        squared[:, part], lost[:, part], part_moved = walk(kernel, x.n_patches, item_bytes, least)
         moved += part_moved
     _raise_if_other_samples(state, moved)
     _refit(state, x, w, squared, lost)
