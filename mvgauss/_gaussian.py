@@ -374,7 +374,7 @@ class MultiVariateGaussian:
         names = self._fitted().feature_names
         if names is None:
             raise AttributeError("feature_names_in_: this model was fitted without feature names")
-        return names.copy()
+        return np.array(names, dtype=object)
 
     def diagnostics(self) -> dict[str, Array]:
         r"""Describe the fit of each patch, as maps.
@@ -1050,32 +1050,25 @@ class MultiVariateGaussian:
     ) -> State:
         """Return the state of the samples of `before` and of an embedding."""
         regularisation = self._regularisation()
-        names = names_of_columns(embedding) if before is None else before.feature_names
         x = self._embedding(embedding, before)
         if before is None:
-            dtype = self._result_dtype(x.dtype)
             _warn_of_pictures(x)
+            blank = State.unfitted(x.grid, x.n_features, self._result_dtype(x.dtype), regularisation)
+            before = replace(blank, feature_names=names_of_columns(embedding))
         else:
             before.required_moments()
-            before, dtype = before.with_regularisation(regularisation), before.dtype
+            before = before.with_regularisation(regularisation)
         weights = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
             weights = fitting.checked_weights(sample_weight, x.n_samples, all_zero=part_of_a_stream)
-        state = fitting.fit(
-            x,
-            weights,
-            regularisation,
-            dtype,
-            before,
-            with_precision=not part_of_a_stream,
-            walk=self._walk("fit"),
-        )
+        walk = self._walk("fit")
+        state = fitting.fit(x, weights, before, with_precision=not part_of_a_stream, walk=walk)
         if not part_of_a_stream:
             state.raise_if_too_few("embedding")
             if state.precision is not None:
                 _warn_of_fit(state)
-        return replace(state, feature_names=names)
+        return state
 
     def _merged(self, mine: State | None, theirs: State) -> State:
         """Return the state of both samples, under the parameters of this model."""

@@ -78,7 +78,8 @@ def score_stack(kernel: Kernel, state: State, stack: Array, x: Embedding, part: 
         scores = [s.astype(state.dtype, copy=False) for s in scores]
         result = scores[0] if len(scores) == 1 else np.concatenate(scores, axis=1)
         if not (np.isfinite(result) | np.isneginf(result)).all():  # a log density may be -inf
-            raise OutOfRangeError
+            wanted = "numbers whose squares float64 can hold"
+            _arguments.raise_error("embedding", wanted, "larger ones", OutOfRangeError)
         return result
 
     item_bytes = (2 * m * c + precision.numbers_per_distance) * 8
@@ -87,7 +88,8 @@ def score_stack(kernel: Kernel, state: State, stack: Array, x: Embedding, part: 
     try:
         return walk(of_block, x.n_patches, item_bytes, sharing_cache_lines(c, c))
     except OutOfRangeError:
-        x.raise_not_finite(part, stack)
+        x.raise_if_not_finite(part, stack)
+        raise
 
 
 def mean(state: State) -> Array:
@@ -114,7 +116,7 @@ def inverse(state: State, walk: Walk) -> Array:
 def diagnostics(state: State, walk: Walk) -> dict[str, Array]:
     """Return maps of the fit of each patch, by name."""
     precision, p = state.required_precision(), state.n_patches
-    w, v = state.sum_weights, state.sum_squared_weights
+    w, v = state.sum_weights, state.sum_squared_sample_weights
     assert state.intensity is not None
     maps = {
         "rank": precision.rank.copy(),
