@@ -969,7 +969,7 @@ class MultiVariateGaussian:
         return self._state is not None
 
     def __sklearn_clone__(self) -> Self:
-        """Return an unfitted model with the same parameters, and with `read_bytes`, which is none."""
+        """Return an unfitted model with the same parameters and `read_bytes`, which is not one of them."""
         new = type(self)(**copy.deepcopy(self.get_params()))
         if "read_bytes" in vars(self):
             new.read_bytes = self.read_bytes
@@ -991,7 +991,7 @@ class MultiVariateGaussian:
         return card.html(self, self._state)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies have, of which each gets a lock of its own."""
+        """Return what copies and pickled models have: all but the lock, as each gets one of its own."""
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     # -- the state
@@ -1094,7 +1094,7 @@ class MultiVariateGaussian:
     def _fitted_samples(
         self, embedding: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[State, Embedding, Array | None]:
-        """Return the state, the embedding and the weights, which have to be as many as were fitted."""
+        """Return the state, the embedding and the weights; refuse other numbers of them than were fitted."""
         state = self._scorable()
         state.required_moments()
         x = self._embedding(embedding, state)

@@ -117,7 +117,7 @@ def limit_of(state: State) -> float:
 
 
 def default_limit(state: State) -> float:
-    """Return the distance that some patch of a good image exceeds with at most 5 %, if there is a law."""
+    """Return the distance that some patch of a good image exceeds with a probability of at most 5 %."""
     if state.calibration is not None:
         good = state.calibration.largest
         if good is not None and _DEFAULT_RATE * (len(good) + 1) >= 1:

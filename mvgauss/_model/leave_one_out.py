@@ -27,9 +27,9 @@ def leave_one_out(state: State, x: Embedding, weights: Array | None, walk: Walk)
     if not (state.sum_weights - w > ddof).all():
         wanted = f"more than ddof = {ddof:g} samples besides each one"
         _arguments.raise_error("embedding", wanted, f"{n} samples")
-    # of few samples all are needed at once: rows may be in single precision, which loses leverages
-    few = n <= c
-    parts = [(slice(0, n), x.whole())] if few else x.parts()
+    # rows, which may be in single precision, lose leverages: they are computed again from all samples at once
+    at_once = n <= c
+    parts = [(slice(0, n), x.whole())] if at_once else x.parts()
     squared, lost = np.empty((x.n_patches, n)), np.empty((x.n_patches, n), bool)
     moved = np.zeros((x.n_patches, c))
     for part, stack in parts:
@@ -38,16 +38,16 @@ def leave_one_out(state: State, x: Embedding, weights: Array | None, walk: Walk)
 
         def kernel(b: slice, part: slice = part, samples: Any = samples) -> tuple[Array, Array, Array]:
             block, mean = samples[b], state.mean[b]
-            others = _others(state, b, block if few else None, w)
+            left_out = _left_out(state, b, block if at_once else None, w)
             squared, lost = np.empty(block.shape[:2]), np.empty(block.shape[:2], bool)
             moved = np.zeros(mean.shape)
             for weight in np.unique(w[part]):
-                precision = others.precision_without(weight)
+                precision = left_out.precision_without(weight)
                 same = np.flatnonzero(w[part] == weight)
                 for run in blocks.slices(len(same), 4 * len(block) * c * 8):
                     i = same[run]
                     v = deviations(block[:, i], mean)
-                    squared[:, i], lost[:, i] = others.closed_form(v, weight, precision)
+                    squared[:, i], lost[:, i] = left_out.closed_form(v, weight, precision)
                     moved += weight * v.sum(axis=1)
             return squared, lost, moved
 
@@ -73,8 +73,8 @@ def raise_if_other_samples(state: State, moved: Array) -> None:
         )
 
 
-def _others(state: State, b: Any, block: Array | None, weights: Array) -> LeaveOneOut:
-    """Return the leave-one-out distances of a block of patches, from its samples if these are given."""
+def _left_out(state: State, b: Any, block: Array | None, weights: Array) -> LeaveOneOut:
+    """Return the leave-one-out formulas of a block of patches, with the moments of its samples if given."""
     moments = state.required_moments()[b]
     eps = float(np.finfo(state.dtype).eps)  # in which the rows of a stream may have been
     if block is not None:
@@ -92,12 +92,12 @@ def _refit(state: State, x: Embedding, weights: Array, squared: Array, lost: Arr
     for run in blocks.slices(len(patches), sample_bytes, least=max(1, _REFITTED_BYTES // sample_bytes)):
         chosen = patches[run]
         samples = x.samples(chosen)
-        others = _others(state, chosen, None, weights)
+        left_out = _left_out(state, chosen, None, weights)
 
         def refit(
-            i: int, chosen: Array = chosen, samples: Array = samples, others: LeaveOneOut = others
+            i: int, chosen: Array = chosen, samples: Array = samples, left_out: LeaveOneOut = left_out
         ) -> None:
             at = np.flatnonzero(lost[chosen, i])
-            squared[chosen[at], i] = others.refitted(samples[at], i, at)
+            squared[chosen[at], i] = left_out.refitted(samples[at], i, at)
 
         blocks.run(refit, np.flatnonzero(lost[chosen].any(axis=0)).tolist())

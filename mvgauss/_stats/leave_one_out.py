@@ -40,15 +40,15 @@ class LeaveOneOut:
         self.unshrunk = scale * moments.divisor(regularisation.ddof)  # 1 - rho
 
     def precision_without(self, weight: float) -> Precision:
-        """Factor the covariances without a sample of this weight, whose deviation they still have."""
+        """Factor g M + floor I of all samples, with the scale g without one of this weight."""
         g = self._scale_without(weight)
         return self.moments.precision(g, self.floor, self.noise, np.dtype(np.float64))
 
     def closed_form(self, v: Array, weight: float, precision: Precision) -> tuple[Array, Array]:
         """Return squared distances of deviations ``(B, n, C)`` of one weight, and where digits are lost.
 
-        Where the difference 1 - g q w / beta has less than half of its digits, a sample that alone spans a
-        direction, the closed form is not to be used.
+        A sample that alone spans a direction leaves less than half of the digits of 1 - g q w / beta: it has
+        to be `refitted`.
         """
         beta, g = 1 - weight / self.weights.sum(), self._scale_without(weight)
         q = precision.squared_norms(v)
@@ -58,7 +58,10 @@ class LeaveOneOut:
         return q / (beta**2 * difference), ~(difference > self.half_of_the_digits) | alone
 
     def refitted(self, samples: Array, i: int, patches: Array) -> Array:
-        """Return squared distances ``(k,)`` of sample i from others ``(k, N, C)`` that are fitted anew."""
+        """Return squared distances ``(k,)`` of sample i of ``(k, N, C)`` from the others, fitted anew.
+
+        `patches` are the places of these k patches in the block.
+        """
         weights = np.delete(self.weights, i)
         weight = np.broadcast_to(weights, (len(samples), len(weights)))
         others = Moments.of_block(np.delete(samples, i, axis=1), weight, weight, in_rows=True)
