@@ -13,7 +13,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from itertools import zip_longest
 from typing import Any, NoReturn, ParamSpec
 
 import numpy as np
@@ -178,17 +177,16 @@ def real(name: str, dtype: np.dtype[Any]) -> None:
 
 def finite(name: str, value: Array, *start: int) -> None:
     """Refuse an array with a NaN or an infinity, naming the first; `start` is where its axes begin."""
+    value = np.atleast_1d(value)
     step = max(1, (1 << 20) // max(1, math.prod(value.shape[1:])))  # a large array needs no mask of its size
-    for first in range(0, len(value) if value.ndim else 1, step):
-        part = value[first : first + step] if value.ndim else value
-        bad = ~np.isfinite(part)
-        if bad.any():
-            index = [int(i) for i in np.unravel_index(int(np.argmax(bad)), part.shape)]
-            got = "NaN" if np.isnan(part[tuple(index)]) else part[tuple(index)]
-            begins = [first, *(0 for _ in index[1:])]
-            index = [i + b for i, b in zip(index, begins, strict=False)]
-            index = [i + b for i, b in zip_longest(index, start[: len(index)], fillvalue=0)]
-            raise_error(name, "finite numbers", f"{got} at index {tuple(index)}")
+    for first in range(0, len(value), step):
+        bad = np.argwhere(~np.isfinite(value[first : first + step]))
+        if len(bad):
+            index = bad[0]
+            index[0] += first
+            got = "NaN" if np.isnan(value[tuple(index)]) else value[tuple(index)]
+            index[: len(start)] += np.array(start, int)
+            raise_error(name, "finite numbers", f"{got} at index {tuple(index.tolist())}")
 
 
 def number(name: str, value: object, *, low: float = -math.inf, above: bool = False) -> float:

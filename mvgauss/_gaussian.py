@@ -29,9 +29,6 @@ from mvgauss._stats.conformal import checked_rate
 from mvgauss._stats.cov import cov
 from mvgauss._stats.shrinkage import Regularisation
 
-#: About how many patches are looked at before all are.
-_PATCHES_TRIED = 8
-
 
 class MultiVariateGaussian:
     r"""One multivariate Gaussian for each patch of image embeddings.
@@ -68,21 +65,6 @@ class MultiVariateGaussian:
     progress : bool, default False
         Whether to show a progress bar over blocks of patches. Needs tqdm.
 
-    Attributes
-    ----------
-    mean : ndarray, shape (C, P)
-        Mean of each patch; P counts the grid in row-major order.
-    covariance : ndarray, shape (P, C, C)
-        Regularised covariances, the ridge included; computed at each access. For those of one patch,
-        `select` it first.
-    inv_covariance : ndarray, shape (P, C, C)
-        Their (pseudo-)inverses, exactly symmetric; computed from the factors at each access.
-    rank : ndarray of int, shape (P,)
-        Ranks of the regularised covariances.
-    read_bytes : int, default 134217728
-        About how many bytes of an array that can only be indexed (Zarr, HDF5) are read at once. Set it
-        on the class or on a model.
-
     See Also
     --------
     anomaly_map : Upsample the distances to a map.
@@ -94,11 +76,10 @@ class MultiVariateGaussian:
 
     .. math:: \hat\Sigma = (1 - \rho) S + \rho\, (\operatorname{tr} S / C)\, I + \varepsilon I .
 
-    The model stores for each patch its mean, its scatter (both merge, so they stand for any number of
-    samples) and a factor. With few samples for the number of features, the scatter is stored as N - 1
-    rows, and distances are computed from these and a small matrix, without any C x C matrix. With more
-    samples it is a triangle, and the factor is W with :math:`W^T W = \hat\Sigma^{-1}`, so that a distance is
-    :math:`\lVert W (x - \mu) \rVert`. Both forms give the same results.
+    The model stores for each patch its mean, its scatter (both merge) and a factor, W with
+    :math:`W^T W = \hat\Sigma^{-1}`, so that a distance is :math:`\lVert W (x - \mu) \rVert`. With few
+    samples for the number of features, it stores N - 1 rows of the scatter and a small matrix instead, and
+    no C x C matrix. Both forms give the same results.
 
     With a ridge no direction is dropped: the rank is C. Without one, a covariance that is regular when its
     features are scaled to unit variance keeps every direction; otherwise a variance counts as zero if it is
@@ -106,12 +87,13 @@ class MultiVariateGaussian:
     have caused it. Where nothing varies, shrinkage adds nothing, and `fit` warns.
 
     The intensities :math:`\rho` are those of the papers for the covariance of divisor n, as in
-    scikit-learn, and are applied to the covariance with `ddof`. ``"oas"`` [2]_ (eq. 23) is
-    scikit-learn's, which leaves out the paper's two terms 2/p and differs from it for few features.
-    ``"ledoit_wolf"`` [3]_ needs :math:`\sum \lVert z \rVert^4`, :math:`z = x - \bar x`, which merges
-    exactly if :math:`\sum \lVert z \rVert^2 z` is carried along: C + 1 numbers more per patch.
+    scikit-learn, and are applied to the covariance with `ddof`. ``"oas"`` [2]_ (eq. 23) leaves out the
+    paper's two terms 2/p, as scikit-learn does. ``"ledoit_wolf"`` [3]_ needs fourth moments: C + 1 numbers
+    more per patch.
 
-    Scoring is safe from several threads at once; fitting calls on one model wait for each other.
+    Scoring is safe from several threads at once; fitting calls on one model wait for each other. A method
+    raises `ValueError` for an embedding of another shape or with numbers that are not finite, and before the
+    model is fitted, and `TypeError` for an argument of the wrong kind; the model stays as it was.
 
     In a direction of zero variance, the ridge multiplies the square of a deviation by :math:`1/\varepsilon`,
     and the pseudo-inverse (``reg_covar=0``) ignores it. To find defects, keep the ridge.
@@ -150,7 +132,8 @@ class MultiVariateGaussian:
     _state: State | None = None
     _metadata: dict[str, Any] = {}  # noqa: RUF012, never changed in place
 
-    #: About how many bytes of an array that can only be indexed are read at once.
+    #: About how many bytes of an array that can only be indexed (Zarr, HDF5) are read at once. Set it on
+    #: the class or on a model.
     read_bytes: int = READ_BYTES
 
     @_arguments.names_nearest_parameter
@@ -201,20 +184,17 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            If the embedding has the wrong shape, is not finite (the message has the index of the
-            first NaN), or has no more samples than `ddof`; or if a parameter is out of range. The
-            model is left as it was.
-        TypeError
-            If an argument is of the wrong kind.
+            If the embedding is not finite (the message has the index of the first NaN), or has no more
+            samples than `ddof`; or if a parameter is out of range.
 
         Warns
         -----
         FewSamplesWarning
-            If there are no more samples than features, and neither ridge nor shrinkage; of an array that
-            is read part by part, at the first use.
+            If there are no more samples than features, and neither ridge nor shrinkage. Of an array that is
+            read part by part, this and the next two come at the first use.
         RidgeWarning
             If `reg_covar` is larger than the mean variance of the features at more than half of the patches
-            where they vary; of an array that is read part by part, at the first use.
+            where they vary.
         ConstantPatchWarning
             If there is shrinkage without a ridge, and patches where nothing varies.
         PictureWarning
@@ -252,10 +232,7 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            As `fit`, or if the sizes differ from those seen before, or if the model was saved
-            without its moments. The model is left as it was.
-        TypeError
-            If an argument is of the wrong kind.
+            If the sizes differ from those seen before, or if the model was saved without its moments.
 
         Notes
         -----
@@ -285,9 +262,7 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            If one of the models has no moments, or they differ in sizes. The model is left as it was.
-        TypeError
-            If `other` is no `MultiVariateGaussian`.
+            If one of the models has no moments, or they differ in sizes.
         """
         if not isinstance(other, MultiVariateGaussian):
             _arguments.raise_error("other", "a MultiVariateGaussian", type(other).__name__, TypeError)
@@ -325,7 +300,7 @@ class MultiVariateGaussian:
 
     @property
     def mean(self) -> Array:
-        """Mean of each patch, ``(C, P)``."""
+        """Mean of each patch, ``(C, P)``; P counts the grid in row-major order."""
         return scoring.mean(self._fitted())
 
     @property
@@ -335,7 +310,7 @@ class MultiVariateGaussian:
 
     @property
     def inv_covariance(self) -> Array:
-        """Their (pseudo-)inverses, ``(P, C, C)``; computed anew at each access, see `select`."""
+        """Their (pseudo-)inverses, exactly symmetric, ``(P, C, C)``; computed anew at each access."""
         return scoring.inverse(self._scorable(), self._walk("inv_covariance"))
 
     @property
@@ -399,7 +374,7 @@ class MultiVariateGaussian:
         names = self._fitted().feature_names
         if names is None:
             raise AttributeError("feature_names_in_: this model was fitted without feature names")
-        return names.copy()
+        return np.array(names, dtype=object)
 
     def diagnostics(self) -> dict[str, Array]:
         r"""Describe the fit of each patch, as maps.
@@ -409,11 +384,6 @@ class MultiVariateGaussian:
         dict of ndarray, each of the grid's shape
             ``rank``; ``condition`` number of the regularised covariance (inf if singular);
             ``effective_samples``, Kish's :math:`(\sum w)^2 / \sum w^2`; ``shrinkage`` intensity.
-
-        Raises
-        ------
-        ValueError
-            If the model is not fitted.
         """
         state = self._scorable()
         return scoring.diagnostics(state, self._walk("diagnostics"))
@@ -434,13 +404,6 @@ class MultiVariateGaussian:
         -------
         ndarray, shape (M, *grid)
             Distances in standard deviations, at least 0, in the floating dtype of the model.
-
-        Raises
-        ------
-        ValueError
-            If the model is not fitted, or the embedding is of another shape or not finite.
-        TypeError
-            If an argument is of the wrong kind.
         """
         squared = _arguments.flag("squared", squared)
         state = self._scorable()
@@ -460,11 +423,6 @@ class MultiVariateGaussian:
         ndarray, shape (M, *grid)
             Natural logarithms of densities; they may be positive. Where a covariance is singular, the
             density on its support, and -inf off it.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `mahalanobis`.
 
         Notes
         -----
@@ -491,11 +449,6 @@ class MultiVariateGaussian:
         -------
         float
             The mean of `score_samples`; larger is better.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `score_samples`.
         """
         return float(self.score_samples(embedding).mean(dtype=np.float64))
 
@@ -512,11 +465,6 @@ class MultiVariateGaussian:
         ndarray, shape (M, C, *grid)
             In the layout of `embedding`. The sum over the features is the squared distance; single
             contributions may be negative.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `mahalanobis`.
 
         Notes
         -----
@@ -543,9 +491,7 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            As `mahalanobis`, or if the model has no law before `calibrate`.
-        TypeError
-            As `mahalanobis`.
+            If the model has no law before `calibrate`.
 
         Notes
         -----
@@ -598,8 +544,6 @@ class MultiVariateGaussian:
         ------
         ValueError
             If the samples are not those that were fitted, or too few to leave one out.
-        TypeError
-            If an argument is of the wrong kind.
 
         Notes
         -----
@@ -611,9 +555,7 @@ class MultiVariateGaussian:
         .. math:: d^2 = \left(\frac{n}{n-1}\right)^2 \frac{q}{1 - c q} .
 
         A patch is refitted only where this loses too many digits. The intensity and the target of shrinkage
-        are those of all samples, a difference of order 1/n. The distances of fitted images under the model
-        itself are too small, since the mean and the covariance were estimated from them. Samples of many
-        different weights take one factor for each of these.
+        are those of all samples, a difference of order 1/n. Each weight takes a factor of its own.
         """
         state, x, weights = self._fitted_samples(embedding, sample_weight)
         return leave_one_out(state, x, weights, self._walk("leave_one_out"))
@@ -677,27 +619,14 @@ class MultiVariateGaussian:
         ValueError
             If the rate is too small for n images (the message has the smallest possible rate), if the
             images are not what `source` says (held-out ones as many as were fitted, with their mean, are
-            the fitted ones), or as for `mahalanobis` and `calibrate`.
-        TypeError
-            If an argument is of the wrong kind.
+            the fitted ones), or as `calibrate`.
 
         Notes
         -----
-        The limit is the :math:`\lceil (n+1)(1-\alpha) \rceil`-th smallest of the images' largest
-        distances.
-
-        Held-out images make it a split conformal limit: whatever the distribution, a further
-        good image exceeds it with probability at most :math:`\alpha`, if it and the n are
-        exchangeable [1]_. The probability is over the n images too.
-
-        The training images are scored by `leave_one_out`, each by a slightly different model from the
-        one in use. The rate is then approximate, without a guarantee, but all images are used. A calibrated
-        model has these distances already.
-
-        References
-        ----------
-        .. [1] V. Vovk, A. Gammerman and G. Shafer, "Algorithmic Learning in a Random World", Springer,
-           2005, chapter 2.
+        The limit is that of `conformal_threshold` for the images' largest distances, with its guarantee where
+        they are held out. The training images are scored by `leave_one_out`, each by a slightly different
+        model from the one in use: the rate is then approximate, without a guarantee, but all images are
+        used. A calibrated model has these distances already.
         """
         rate = checked_rate(false_positive_rate)
         if source not in ("held-out", "training"):
@@ -709,12 +638,12 @@ class MultiVariateGaussian:
             self._raise_if_not_fitted()
             if source == "training":
                 state, x, weights = self._fitted_samples(embedding, sample_weight)
-                after = decisions.with_limit_of_training(state, x, weights, rate, walk)
+                limit = decisions.limit_of_training(state, x, weights, rate, walk)
             else:
                 state = self._scorable()
-                after = decisions.with_limit_of_held_out(state, self._embedding(embedding, state), rate, walk)
-            self._replace(state, after)
-        return decisions.limit_of(after)
+                limit = decisions.limit_of_held_out(state, self._embedding(embedding, state), rate, walk)
+            self._replace(state, decisions.with_limit(state, limit))
+        return limit
 
     @property
     def threshold_(self) -> float:
@@ -755,10 +684,7 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            If the model is not fitted, or has no limit and no law that gives one, or the embedding is of
-            another shape or not finite.
-        TypeError
-            If an argument is of the wrong kind.
+            If no limit was set, and no law gives one.
 
         Warns
         -----
@@ -788,17 +714,9 @@ class MultiVariateGaussian:
         ndarray of int, shape (M,)
             +1 for an image whose largest distance is at most `threshold_`, else -1.
 
-        Raises
-        ------
-        ValueError
-            As `decision_function`.
-        TypeError
-            If an argument is of the wrong kind.
-
-        Warns
-        -----
-        DefaultThresholdWarning
-            As `decision_function`.
+        See Also
+        --------
+        decision_function : Raises and warns where there is no limit, or an old one.
         """
         return np.where(self.decision_function(embedding) >= 0, 1, -1)
 
@@ -818,9 +736,7 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            If the model was not calibrated, or the embedding is of another shape or not finite.
-        TypeError
-            If an argument is of the wrong kind.
+            If the model was not calibrated.
 
         See Also
         --------
@@ -829,9 +745,8 @@ class MultiVariateGaussian:
 
         Notes
         -----
-        :math:`(1 + \#\{\text{good} \ge d\}) / (n + 1)` among the largest leave-one-out distances of the
-        fitted images. Each of them belongs to a model of one image less: an approximation, without
-        the guarantee of held-out images.
+        The rank among the largest leave-one-out distances of the fitted images. Each of them belongs to a
+        model of one image less: an approximation, without the guarantee of held-out images.
         """
         state = self._scorable()
         return decisions.image_p_value(state, self._embedding(embedding, state), self._walk("image_p_value"))
@@ -841,7 +756,8 @@ class MultiVariateGaussian:
     ) -> Array:
         """Fit, and classify the fitted images as good or defective, as scikit-learn's detectors do.
 
-        Fitted images lie closer to the Gaussians than new ones, so fewer are flagged; see `leave_one_out`.
+        Fitted images lie closer to the Gaussians, which were estimated from them, than new ones, so fewer are
+        flagged; see `leave_one_out`.
 
         Parameters
         ----------
@@ -856,16 +772,6 @@ class MultiVariateGaussian:
         -------
         ndarray of int, shape (N,)
             As from `predict`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            As `fit`.
-
-        Warns
-        -----
-        DefaultThresholdWarning
-            As `decision_function`.
         """
         return self.fit(embedding, y, sample_weight).predict(embedding)
 
@@ -897,11 +803,8 @@ class MultiVariateGaussian:
 
         Raises
         ------
-        ValueError
-            If the model is not fitted, a parameter is out of range, or `metadata` is too large.
-        TypeError
-            If a parameter is of the wrong kind, or `metadata` has other than plain values; the message
-            names the key.
+        ValueError, TypeError
+            If a parameter is wrong, or `metadata` too large or not plain; the message names the key.
         OSError
             If the file cannot be written.
         """
@@ -983,9 +886,7 @@ class MultiVariateGaussian:
         Raises
         ------
         ValueError
-            If shapes do not fit, a number is not finite, or a matrix is not symmetric positive semi-definite.
-        TypeError
-            If an argument is of the wrong kind.
+            If a matrix is not symmetric positive semi-definite.
         """
         mu = _arguments.array("mean", mean)
         p = _arguments.array("inv_covariance", inv_covariance)
@@ -1068,7 +969,7 @@ class MultiVariateGaussian:
         return self._state is not None
 
     def __sklearn_clone__(self) -> Self:
-        """Return an unfitted model with the same parameters, and with `read_bytes`, which is none."""
+        """Return an unfitted model with the same parameters and `read_bytes`, which is not one of them."""
         new = type(self)(**copy.deepcopy(self.get_params()))
         if "read_bytes" in vars(self):
             new.read_bytes = self.read_bytes
@@ -1090,7 +991,7 @@ class MultiVariateGaussian:
         return card.html(self, self._state)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what copies have, of which each gets a lock of its own."""
+        """Return what copies and pickled models have: all but the lock, as each gets one of its own."""
         return {name: value for name, value in vars(self).items() if name != "_lock"}
 
     # -- the state
@@ -1149,48 +1050,41 @@ class MultiVariateGaussian:
     ) -> State:
         """Return the state of the samples of `before` and of an embedding."""
         regularisation = self._regularisation()
-        names = names_of_columns(embedding) if before is None else before.feature_names
         x = self._embedding(embedding, before)
         if before is None:
-            dtype = self._result_dtype(x.dtype)
             _warn_of_pictures(x)
+            blank = State.unfitted(x.grid, x.n_features, self._result_dtype(x.dtype), regularisation)
+            before = replace(blank, feature_names=names_of_columns(embedding))
         else:
             before.required_moments()
-            before, dtype = before.with_regularisation(regularisation), before.dtype
+            before = before.with_regularisation(regularisation)
         weights = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
             weights = fitting.checked_weights(sample_weight, x.n_samples, all_zero=part_of_a_stream)
-        state = fitting.fit(
-            x,
-            weights,
-            regularisation,
-            dtype,
-            before,
-            with_precision=not part_of_a_stream,
-            walk=self._walk("fit"),
-        )
+        walk = self._walk("fit")
+        state = fitting.fit(x, weights, before, with_precision=not part_of_a_stream, walk=walk)
         if not part_of_a_stream:
             state.raise_if_too_few("embedding")
             if state.precision is not None:
                 _warn_of_fit(state)
-        return state if names is None else replace(state, feature_names=names)
+        return state
 
     def _merged(self, mine: State | None, theirs: State) -> State:
         """Return the state of both samples, under the parameters of this model."""
         theirs.required_moments()
         regularisation = self._regularisation()
-        if mine is None:
-            for name, wanted in (("n_features", self.n_features), ("n_patches", self.n_patches)):
-                if wanted is not None and wanted != getattr(theirs, name):
-                    _arguments.raise_error("other", f"{name} = {wanted}", f"{getattr(theirs, name)}")
-            return fitting.adopted(theirs, regularisation, self._result_dtype(theirs.dtype))
-        check_names(mine.feature_names, theirs.feature_names, type(self).__name__)
-        mine.required_moments()
-        for name in ("n_features", "grid"):
-            wanted, got = getattr(mine, name), getattr(theirs, name)
-            if wanted != got:
+        expected: dict[str, Any] = {"n_features": self.n_features, "n_patches": self.n_patches}
+        if mine is not None:
+            check_names(mine.feature_names, theirs.feature_names, type(self).__name__)
+            mine.required_moments()
+            expected = {"n_features": mine.n_features, "grid": mine.grid}
+        for name, wanted in expected.items():
+            got = getattr(theirs, name)
+            if wanted is not None and wanted != got:
                 _arguments.raise_error("other", f"{name} = {wanted}", f"{got}")
+        if mine is None:
+            return fitting.adopted(theirs, regularisation, self._result_dtype(theirs.dtype))
         one, other = (state.with_regularisation(regularisation) for state in (mine, theirs))
         try:
             return fitting.merge(one, other, self._walk("merge"))
@@ -1200,7 +1094,7 @@ class MultiVariateGaussian:
     def _fitted_samples(
         self, embedding: ArrayLike, sample_weight: ArrayLike | None
     ) -> tuple[State, Embedding, Array | None]:
-        """Return the state, the embedding and the weights, which have to be as many as were fitted."""
+        """Return the state, the embedding and the weights; refuse other numbers of them than were fitted."""
         state = self._scorable()
         state.required_moments()
         x = self._embedding(embedding, state)
@@ -1271,11 +1165,6 @@ def _warn_of_pictures(x: Embedding) -> None:
 def _warn_of_ridge(state: State) -> None:
     """Warn of a ridge above the mean variance of the features, at most of the patches where they vary."""
     ridge = state.regularisation.reg_covar
-    # a few patches first, as all can take a tenth of a fit; an odd step does not stay in a column of the grid
-    few = state.required_moments()[:: max(1, state.n_patches // _PATCHES_TRIED) | 1]
-    traces = few.trace()
-    if (traces > 0).any() and (traces[traces > 0] >= ridge * state.sum_weights * state.n_features).all():
-        return
     variance = state.variance().mean(axis=1)
     variance = variance[variance > 0]
     below = np.count_nonzero(variance < ridge)

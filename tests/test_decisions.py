@@ -208,6 +208,21 @@ def test_a_calibrated_model_has_the_ranks_that_its_limit_needs(rng, monkeypatch)
             model.threshold(other, 0.1, source="training")
 
 
+@pytest.mark.parametrize("c", [3, 40], ids=["more samples than features", "fewer"])
+def test_leave_one_out_reads_fitted_images_once_where_no_digits_are_lost(rng, c):
+    x = images(rng, 20, c=c)
+    lazy = Lazy(x)
+    MultiVariateGaussian().fit(x).leave_one_out(lazy)
+    assert lazy.read == 20
+
+
+def test_a_calibration_of_images_that_do_not_vary_has_a_limit():
+    x = frozen(np.full((20, 3, 4), 7.0))
+    model = MultiVariateGaussian().fit(x)
+    want = model.threshold(x, 0.1, source="training")
+    assert model.calibrate(x).threshold(x, 0.1, source="training") == want == 0
+
+
 @pytest.mark.parametrize("n", [20, 7])
 def test_held_out_images_are_read_once(rng, n):
     x = images(rng, 20)

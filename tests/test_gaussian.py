@@ -1,6 +1,8 @@
 """Laws of `MultiVariateGaussian`."""
 
+import copy
 import itertools
+import pickle
 import threading
 
 import numpy as np
@@ -651,3 +653,25 @@ def test_scoring_refuses_what_overflows_and_says_so(train):
     model = MultiVariateGaussian().fit(train)
     with pytest.raises(ValueError, match=r"embedding: expected .*float64"):
         quietly(model.mahalanobis, np.full((1, 5, 3, 4), 1e308))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# copies
+
+COPIES = {
+    "itself": lambda model, path: model,
+    "copy": lambda model, path: copy.copy(model),
+    "deep copy": lambda model, path: copy.deepcopy(model),
+    "unpickled": lambda model, path: pickle.loads(pickle.dumps(model)),
+    "loaded": lambda model, path: model.save(path) or MultiVariateGaussian.load(path),
+}
+
+
+@pytest.mark.parametrize("kind", list(COPIES))
+@pytest.mark.parametrize("c", [3, 30], ids=["square", "rows"])
+def test_nothing_can_be_written_into_what_is_fitted_nor_into_a_copy_of_it(rng, tmp_path, kind, c):
+    x = frozen(rng.standard_normal((9, c, 4)))
+    state = COPIES[kind](MultiVariateGaussian().fit(x).calibrate(x), tmp_path / "m")._state
+    for array in (*state.arrays().values(), *state.calibration):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0

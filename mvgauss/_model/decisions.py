@@ -15,7 +15,7 @@ from mvgauss._linalg.whitening import EPS
 from mvgauss._model import scoring
 from mvgauss._model.embedding import Embedding
 from mvgauss._model.fitting import Walk
-from mvgauss._model.leave_one_out import leave_one_out
+from mvgauss._model.leave_one_out import leave_one_out, raise_if_other_samples
 from mvgauss._model.state import Calibration, Limit, State
 from mvgauss._stats import distributions
 from mvgauss._stats.conformal import conformal_p_value
@@ -117,7 +117,7 @@ def limit_of(state: State) -> float:
 
 
 def default_limit(state: State) -> float:
-    """Return the distance that some patch of a good image exceeds with at most 5 %, if there is a law."""
+    """Return the distance that some patch of a good image exceeds with a probability of at most 5 %."""
     if state.calibration is not None:
         good = state.calibration.largest
         if good is not None and _DEFAULT_RATE * (len(good) + 1) >= 1:
@@ -163,32 +163,23 @@ def calibrated(state: State, x: Embedding, weights: Array | None, walk: Walk) ->
     return replace(state, calibration=Calibration(distances, np.sort(largest(d))))
 
 
-def with_limit_of_training(
-    state: State, x: Embedding, weights: Array | None, rate: float, walk: Walk
-) -> State:
-    """Return the same state with a limit from the leave-one-out distances of the fitted images."""
-    stored = None if state.calibration is None else state.calibration.largest
-    if stored is not None and not state.weighted:
-        sums = sum((_sums(x, stack) for _, stack in x.parts()), np.zeros(()))
-        if x.n_samples != state.n_samples or not _is_mean_of(state, x, sums):
-            wanted = f"the {state.n_samples} samples that were fitted"
-            _arguments.raise_error("embedding", wanted, f"{x.n_samples}, not those")
-        good = stored
-    else:
+def limit_of_training(state: State, x: Embedding, weights: Array | None, rate: float, walk: Walk) -> float:
+    """Return the limit from the leave-one-out distances of the fitted images, stored or computed."""
+    good = None if state.calibration is None else state.calibration.largest
+    if good is None or state.weighted:
         good = largest(_left_out_of_good(state, x, weights, walk))
-    return with_limit(state, distributions.conformal_limit(good, rate))
+    else:
+        sums = sum((_sums(x, stack) for _, stack in x.parts()), np.zeros(()))
+        raise_if_other_samples(state, sums - state.n_samples * state.mean)
+    return distributions.conformal_limit(good, rate)
 
 
-def with_limit_of_held_out(state: State, x: Embedding, rate: float, walk: Walk) -> State:
-    """Return the same state with a limit from the distances of good images that were not fitted."""
+def limit_of_held_out(state: State, x: Embedding, rate: float, walk: Walk) -> float:
+    """Return the limit from the distances of good images, which the fitted ones are refused to be."""
     as_many = x.n_samples == state.n_samples and not state.weighted and state.moments is not None
-
-    def kernel(_: slice, precision: Precision, z: Array) -> Array:
-        return np.sqrt(precision.squared_norms(z))
-
     scores, sums = [], np.zeros(())
     for part, stack in x.parts():  # which are read once
-        scores.append(scoring.score_stack(kernel, state, stack, x, part, walk))
+        scores.append(scoring.score_stack(scoring.distances, state, stack, x, part, walk))
         if as_many:
             sums = sums + _sums(x, stack)
     if as_many and _is_mean_of(state, x, sums):
@@ -198,8 +189,7 @@ def with_limit_of_held_out(state: State, x: Embedding, rate: float, walk: Walk) 
             "fitted ones",
             hint="use source='training' for these",
         )
-    good = np.concatenate(scores, axis=1).max(axis=0)
-    return with_limit(state, distributions.conformal_limit(good, rate))
+    return distributions.conformal_limit(np.concatenate(scores, axis=1).max(axis=0), rate)
 
 
 def with_limit(state: State, value: float) -> State:

@@ -7,7 +7,7 @@ columns of a data frame may have names.
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +28,8 @@ _PICTURE_SIDE = 16
 MERGED_SAMPLES = 512
 
 
-class OutOfRangeError(ArithmeticError):
-    """A block has a NaN or an infinity, or numbers too large to square."""
-
-
-class TooSmallError(OutOfRangeError):
-    """A block has numbers that differ by too little to square the differences."""
+class OutOfRangeError(ValueError):
+    """A block has a NaN or an infinity, or numbers or differences whose squares leave the range."""
 
 
 class Embedding:
@@ -51,25 +47,22 @@ class Embedding:
         if self.dtype.kind not in "biuf":
             _arguments.raise_error("embedding", "an array of real numbers", f"dtype {self.dtype}", TypeError)
         ndim, axis = len(self.shape), _arguments.integer("feature_axis", feature_axis)
-        if ndim < 2 or 0 in self.shape:
-            if ndim == 2 and self.shape[1] == 0 < self.shape[0]:  # in the words of scikit-learn's tools
+        wanted = f"a non-empty array (N, C, *grid), features C on axis {axis}"
+        if ndim < 2:
+            hint = ". Reshape your data: x[None] is one sample, x[:, None] one feature" if ndim else ""
+            _arguments.raise_error("embedding", wanted, f"shape {self.shape}{hint}")  # as scikit-learn begins
+        if not -ndim <= axis < ndim or axis % ndim == 0:
+            allowed = f"an axis of the embedding {self.shape} other than the first"
+            _arguments.raise_error("feature_axis", allowed, axis)
+        self.axis = axis % ndim
+        if 0 in self.shape:
+            empty = {0: "samples", self.axis: "features"}.get(self.shape.index(0), "patches")
+            if ndim == 2 and empty == "features":  # in the words of scikit-learn's tools
                 raise ValueError(
                     f"embedding: an array with 0 feature(s) (shape={self.shape}) while a minimum of 1 is "
                     "required."
                 )
-            wanted, got = f"a non-empty array (N, C, *grid), features C on axis {axis}", f"shape {self.shape}"
-            if ndim == 1:  # beginning in the same words
-                got += ". Reshape your data: x[None] is one sample, x[:, None] one feature"
-            elif 0 in self.shape:
-                empty = "samples" if self.shape[0] == 0 else "patches"
-                if -ndim <= axis < ndim and self.shape[axis] == 0 and axis % ndim:
-                    empty = "features"
-                got = f"0 {empty} in {got}"
-            _arguments.raise_error("embedding", wanted, got)
-        if not -ndim <= axis < ndim or axis % ndim == 0:
-            wanted = f"an axis of the embedding {self.shape} other than the first"
-            _arguments.raise_error("feature_axis", wanted, axis)
-        self.axis = axis % ndim
+            _arguments.raise_error("embedding", wanted, f"0 {empty} in shape {self.shape}")
         self.n_samples, self.n_features = self.shape[0], self.shape[self.axis]
         self.grid_axes = tuple(i for i in range(1, ndim) if i != self.axis)
         self.grid = tuple(self.shape[i] for i in self.grid_axes)
@@ -159,12 +152,6 @@ class Embedding:
         """Return scores ``(P, M)`` with the shape of the grid, ``(M, *grid)``."""
         return np.ascontiguousarray(scores.T).reshape(scores.shape[1], *self.grid)
 
-    def raise_not_finite(self, part: slice, stack: Array, *, small: bool = False) -> NoReturn:
-        """Refuse the part that a walk found out of range, naming its first NaN or infinity."""
-        self.raise_if_not_finite(part, stack)
-        expected, got = ("differences", "smaller ones") if small else ("numbers", "larger ones")
-        _arguments.raise_error("embedding", f"{expected} whose squares float64 can hold", got)
-
     def raise_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""
         samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
@@ -223,12 +210,10 @@ def _raise_if_batches(value: object) -> None:
         )
 
 
-def names_of_columns(value: object) -> Array | None:
+def names_of_columns(value: object) -> tuple[str, ...] | None:
     """Return the names of the columns of a data frame, if all are strings."""
     columns = getattr(value, "columns", None)
-    if columns is None:
-        return None
-    names = np.asarray(list(columns), dtype=object)
+    names = () if columns is None else tuple(columns)
     strings = [isinstance(name, str) for name in names]
     if any(strings) and not all(strings):
         kinds = sorted({type(name).__qualname__ for name in names})
@@ -239,15 +224,14 @@ def names_of_columns(value: object) -> Array | None:
     return names if any(strings) else None
 
 
-def check_names(fitted: Array | None, given: Array | None, estimator: str) -> None:
+def check_names(fitted: tuple[str, ...] | None, given: tuple[str, ...] | None, estimator: str) -> None:
     """Refuse other names than the fitted ones, in scikit-learn's words; warn where one side has none."""
+    if fitted == given:
+        return
     if fitted is None or given is None:
         have, was = ("has", "without") if fitted is None else ("does not have valid", "with")
         message = f"X {have} feature names, but {estimator} was fitted {was} feature names"
-        if fitted is not given:
-            _arguments.warn(message, UserWarning)
-        return
-    if fitted.tolist() == given.tolist():
+        _arguments.warn(message, UserWarning)
         return
     message = "The feature names should match those that were passed during fit.\n"
     unseen, missing = set(given) - set(fitted), set(fitted) - set(given)

@@ -16,8 +16,6 @@ import os
 import re
 import secrets
 import stat
-import time
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +27,6 @@ from numpy.lib import format as npy
 from mvgauss import _arguments
 from mvgauss._arguments import Array
 
-try:
-    import fcntl
-except ImportError:  # Windows, where an open file can be neither moved nor removed
-    fcntl = None  # type: ignore[assignment]
-
 FORMAT = "mvgauss.MultiVariateGaussian"
 VERSION = 3
 
@@ -43,7 +36,7 @@ _NPY_HEADER_BYTES = 256  #: of a `.npy` header; NumPy writes 118 for arrays of f
 _PIECE_BYTES = 1 << 17  #: read at once, and thereby the longest list of members
 _NESTING = 32  #: of lists and dicts: far from the limit of recursion, wherever they are walked
 
-_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  #: makes `os.open` return at once, also at a pipe without a writer
+_ABANDONED_SECONDS = 3600  #: a file that is being written changes more often
 
 _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 
@@ -68,31 +61,44 @@ def write(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mappi
     if old is not None and not stat.S_ISREG(old.st_mode):
         _arguments.raise_error("path", "a regular file or none yet", f"{str(target)!r}, another thing")
     prefix = f".mvgauss-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}-"
-    _remove_abandoned(target.parent, prefix)
     beside = target.with_name(prefix + secrets.token_hex(8))
     mode = 0o666 if old is None else 0o600  # until it has the group of the old one
-    with contextlib.ExitStack() as stack:
-        stack.callback(beside.unlink, missing_ok=True)
-        file = stack.enter_context(open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode)))
-        with contextlib.suppress(OSError, AttributeError):  # there are systems without such locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, array in {"header": np.frombuffer(text, np.uint8), **arrays}.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    npy.write_array(member, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            _remove_abandoned(target.parent, prefix, os.fstat(file.fileno()).st_mtime)
+            with zipfile.ZipFile(file, "w") as archive:
+                for name, array in {"header": np.frombuffer(text, np.uint8), **arrays}.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        array = np.asarray(array, order="C")
+                        npy.write_array(member, array, version=(1, 0), allow_pickle=False)
+            file.flush()
+            os.fsync(file.fileno())
         if old is not None:
             _copy_permissions(old, beside, target)
-        if fcntl is None:
-            file.close()
         beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # Windows opens no folder, and others only those that may be listed
         folder = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _remove_abandoned(folder: Path, prefix: str, now: float) -> None:
+    """Remove the temporary files that killed savers of a target left: those not written to for an hour.
+
+    The time is that of the file system, which need not be that of this machine.
+    """
+    entries: list[os.DirEntry[str]] = []
+    with contextlib.suppress(OSError):  # a folder that may be written but not listed
+        entries += (entry for entry in os.scandir(folder) if entry.name.startswith(prefix))
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            is_file = entry.is_file(follow_symlinks=False)
+            if is_file and entry.stat(follow_symlinks=False).st_mtime < now - _ABANDONED_SECONDS:
+                os.unlink(entry.path)
 
 
 def _copy_permissions(old: os.stat_result, path: Path, target: Path) -> None:
@@ -108,40 +114,7 @@ def _copy_permissions(old: os.stat_result, path: Path, target: Path) -> None:
     before, after = (f"user {status.st_uid} and group {status.st_gid}" for status in (old, new))
     if before != after:
         message = f"path: expected to keep {before} as the owners of {str(target)!r}, got {after}"
-        warnings.warn(message, stacklevel=_arguments.outside())
-
-
-def _remove_abandoned(folder: Path, prefix: str) -> None:
-    """Remove the temporary files of savers of the same target that were killed.
-
-    A saver holds a lock on its file from before the first byte until the file has moved, and the system
-    releases it when the saver dies, however it dies: a file that is not empty and can be locked has no saver.
-    (Numbers of processes are used again, and mean nothing to other machines and containers; the file of a
-    slow saver may be of any age.) Empty files, and all where there are no such locks, are left for a day.
-    """
-    entries: list[os.DirEntry[str]] = []
-    with contextlib.suppress(OSError):  # a folder that may be written but not listed
-        entries += (entry for entry in os.scandir(folder) if entry.name.startswith(prefix))
-    for entry in entries:
-        with contextlib.suppress(OSError):
-            if entry.is_file(follow_symlinks=False) and not _has_saver(entry.path):
-                os.unlink(entry.path)
-
-
-def _has_saver(path: str) -> bool:
-    """Return whether the temporary file may be one that is being written."""
-    with open(os.open(path, os.O_RDONLY | _NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_size:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            except (OSError, AttributeError):
-                pass  # a system without such locks
-            else:
-                return False
-    return time.time() - status.st_mtime < 86_400
+        _arguments.warn(message, UserWarning)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -181,7 +154,8 @@ def _opened(name: str) -> _File:
     """Open a regular file, and nothing that would wait for somebody or never end."""
     try:
         _raise_if_special(os.stat(name), name)
-        return _File(io.FileIO(name, opener=lambda path, flags: os.open(path, flags | _NONBLOCK)))
+        at_once = getattr(os, "O_NONBLOCK", 0)  # also a pipe without a writer
+        return _File(io.FileIO(name, opener=lambda path, flags: os.open(path, flags | at_once)))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingFile(f"path: expected a saved model, got no file at {name!r}") from error
 

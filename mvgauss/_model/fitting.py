@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,13 +13,15 @@ from numpy.typing import ArrayLike
 from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._linalg.precision import Dense, Precision
-from mvgauss._linalg.whitening import EPS, root_of_inverse
-from mvgauss._model.embedding import Embedding, OutOfRangeError, TooSmallError
+from mvgauss._linalg.whitening import root_of_inverse
+from mvgauss._model.embedding import Embedding, OutOfRangeError
 from mvgauss._model.state import State
 from mvgauss._runtime import blocks
 from mvgauss._stats.distance import raise_if_negative, symmetric
 from mvgauss._stats.moments import Moments, fits_in_rows, sharing_cache_lines
 from mvgauss._stats.shrinkage import Regularisation, estimate
+
+R = TypeVar("R")
 
 #: Below, the squares of deviations lose digits to the end of the range.
 _SMALLEST_TRACE = 1e-290
@@ -33,6 +36,10 @@ class Walk(NamedTuple):
     n_jobs: int | None = None
     progress: str | None = None
 
+    def __call__(self, kernel: Callable[[slice], R], length: int, item_bytes: int, least: int = 1) -> R:
+        """Return what a kernel returns of each block, put together, see `blocks.walk`."""
+        return blocks.walk(kernel, length, item_bytes, least=least, **self._asdict())
+
 
 def checked_weights(sample_weight: ArrayLike, n: int, *, all_zero: bool) -> Array:
     """Return sample weights ``(N,)``; those of a part of a stream may be `all_zero`."""
@@ -43,93 +50,56 @@ def checked_weights(sample_weight: ArrayLike, n: int, *, all_zero: bool) -> Arra
     return weights
 
 
-def fit(
-    x: Embedding,
-    weights: Array | None,
-    regularisation: Regularisation,
-    dtype: np.dtype[Any],
-    before: State | None = None,
-    *,
-    with_precision: bool,
-    walk: Walk,
-) -> State:
-    """Fit an embedding, part by part, to the samples fitted before."""
-    state = before
+def fit(x: Embedding, weights: Array | None, state: State, *, with_precision: bool, walk: Walk) -> State:
+    """Fit an embedding, part by part, besides the samples of a state."""
     for part, stack in x.parts(merged=True):
+        w = None if weights is None else weights[part]
         whole = stack.shape[-2] == x.n_samples
         try:
-            state = fit_stack(
-                stack,
-                None if weights is None else weights[part],
-                regularisation,
-                dtype,
-                state,
-                with_precision=with_precision and whole,
-                walk=walk,
-            )
-        except OutOfRangeError as error:
-            x.raise_not_finite(part, stack, small=isinstance(error, TooSmallError))
-    assert state is not None
+            state = fit_stack(stack, w, state, with_precision=with_precision and whole, walk=walk)
+        except OutOfRangeError:
+            x.raise_if_not_finite(part, stack)
+            raise
     return state
 
 
-def fit_stack(
-    x: Array,
-    weights: Array | None,
-    regularisation: Regularisation,
-    dtype: np.dtype[Any],
-    before: State | None,
-    *,
-    with_precision: bool,
-    walk: Walk,
-) -> State:
+def fit_stack(x: Array, weights: Array | None, state: State, *, with_precision: bool, walk: Walk) -> State:
     """Fit samples ``(*grid, N, C)``; if asked for, a block is factored while its moments are in the cache."""
     *grid, n, c = x.shape
     if weights is not None and (weights == 1).all():
         weights = None
     w = np.ones(n) if weights is None else weights
-    coarse = x.dtype.kind == "f" and x.dtype.itemsize < 8
-    resolution = float(np.finfo(x.dtype).eps) if coarse else EPS
-    state = State(
-        tuple(grid),
-        dtype,
-        np.empty((0, c)),
-        regularisation,
-        resolution=resolution if before is None else max(resolution, before.resolution),
-        n_samples=n + (before.n_samples if before else 0),
-        sum_weights=float(w.sum()) + (before.sum_weights if before else 0),
-        sum_squared_weights=float((w * w).sum()) + (before.sum_squared_weights if before else 0),
-        limit=None if before is None else before.limit,
-        feature_names=None if before is None else before.feature_names,
+    earlier, fourth = state.moments, state.regularisation.needs_fourth
+    state = replace(
+        state,
+        resolution=max(state.resolution, _arguments.epsilon(x.dtype)),
+        n_samples=state.n_samples + n,
+        sum_weights=state.sum_weights + float(w.sum()),
+        sum_squared_sample_weights=state.sum_squared_sample_weights + float((w * w).sum()),
     )
     if with_precision:
         state.raise_if_too_few("embedding")
     samples = blocks.flat(x, 2, tuple(grid))
-    earlier = None if before is None else before.required_moments()
 
     def kernel(b: slice) -> tuple[Moments, tuple[Precision, Array] | None]:
         block = samples[b]
         shared = None if weights is None else np.broadcast_to(weights, block.shape[:2])
         # weights count samples, as fweights do: w a = w
-        moments = Moments.of_block(block, shared, shared, in_rows=True, fourth=regularisation.needs_fourth)
-        _raise_if_out_of_range(moments, block if weights is None else block[:, weights > 0])
+        moments = Moments.of_block(block, shared, shared, in_rows=True, fourth=fourth)
+        trace = _trace_in_range(moments)
+        _raise_if_too_close(block if weights is None else block[:, weights > 0], trace, fourth)
         if earlier is not None:
             moments = earlier[b].merge(moments)
-            _raise_if_not_finite(moments)
-        moments = _rounded(moments, state)
-        return moments.packed(), _factored(moments, state) if with_precision else None
+            trace = _trace_in_range(moments)
+        moments = _rounded(moments, trace, state)
+        return moments.packed(), _factored(moments, trace, state) if with_precision else None
 
-    n_patches = len(earlier.mean) if earlier is not None else math.prod(grid)
     item_bytes, least = max(n, c) * c * 8, sharing_cache_lines(c, c)
     if fits_in_rows(n, c):  # so little work for each number that is read that cache lines matter more
         item_bytes = n * c * 8
         least = max(least, min(8, 8 * blocks.BLOCK_BYTES // item_bytes))
-    moments, factored = blocks.walk(kernel, n_patches, item_bytes, least=least, **walk._asdict())
-    state = replace(state, mean=moments.mean, moments=moments)
-    if factored is None:
-        return state
-    precision, intensity = factored
-    return replace(state, precision=moments.sharing_rows(precision), intensity=intensity)
+    moments, factored = walk(kernel, math.prod(grid), item_bytes, least)
+    return state.with_moments(moments, factored)
 
 
 def merge(one: State, other: State, walk: Walk) -> State:
@@ -137,22 +107,16 @@ def merge(one: State, other: State, walk: Walk) -> State:
     mine, theirs = one.required_moments(), other.required_moments()
 
     def kernel(b: slice) -> Moments:
-        moments = _rounded(mine[b].merge(theirs[b]), one)
-        _raise_if_not_finite(moments)
-        return moments.packed()
+        moments = mine[b].merge(theirs[b])
+        return _rounded(moments, _trace_in_range(moments), one).packed()
 
-    moments = blocks.walk(kernel, one.n_patches, one.n_features**2 * 8, **walk._asdict())
+    moments = walk(kernel, one.n_patches, one.n_features**2 * 8)
     return replace(
-        one,
-        mean=moments.mean,
+        one.with_moments(moments),
         resolution=max(one.resolution, other.resolution),
         n_samples=one.n_samples + other.n_samples,
         sum_weights=one.sum_weights + other.sum_weights,
-        sum_squared_weights=one.sum_squared_weights + other.sum_squared_weights,
-        moments=moments,
-        precision=None,
-        intensity=None,
-        calibration=None,
+        sum_squared_sample_weights=one.sum_squared_sample_weights + other.sum_squared_sample_weights,
     )
 
 
@@ -160,9 +124,7 @@ def adopted(other: State, regularisation: Regularisation, dtype: np.dtype[Any]) 
     """Return the moments of another model as a state of this dtype and regularisation."""
     state = other.with_regularisation(regularisation)
     moments = state.required_moments().rounded(dtype)
-    return replace(
-        state, dtype=dtype, moments=moments, precision=None, intensity=None, calibration=None, limit=None
-    )
+    return replace(state.with_moments(moments), dtype=dtype, limit=None)
 
 
 def with_precision(state: State, walk: Walk) -> State:
@@ -171,24 +133,22 @@ def with_precision(state: State, walk: Walk) -> State:
     state.raise_if_too_few("the fitted embedding")
 
     def kernel(b: slice) -> tuple[Precision, Array]:
-        return _factored(moments[b], state)
+        return _factored(moments[b], moments[b].trace(), state)
 
-    item_bytes = state.n_features**2 * 8
-    precision, intensity = blocks.walk(kernel, state.n_patches, item_bytes, **walk._asdict())
-    return replace(state, precision=moments.sharing_rows(precision), intensity=intensity)
+    return state.with_moments(moments, walk(kernel, state.n_patches, state.n_features**2 * 8))
 
 
-def _factored(moments: Moments, state: State) -> tuple[Precision, Array]:
-    """Return the same as `precision_of`, without the rows: those of all moments are shared after a walk."""
-    precision, intensity = precision_of(moments, state)
+def _factored(moments: Moments, trace: Array, state: State) -> tuple[Precision, Array]:
+    """Return the same as `precision_of`, but for the rows: a walk would copy those of the moments."""
+    precision, intensity = precision_of(moments, trace, state)
     return precision.without_rows(), intensity
 
 
-def precision_of(moments: Moments, state: State) -> tuple[Precision, Array]:
+def precision_of(moments: Moments, trace: Array, state: State) -> tuple[Precision, Array]:
     """Factor the regularised covariances of a block; return the intensities of shrinkage too."""
     noise = _noise(moments, state)
     scale, floor, intensity = estimate(moments, state.regularisation, noise)
-    size = np.sqrt(scale * moments.trace() + (0 if floor is None else floor))
+    size = np.sqrt(scale * trace + (0 if floor is None else floor))
     _arguments.representable(size, state.dtype)
     return moments.precision(scale, floor, noise, state.dtype), intensity
 
@@ -229,27 +189,28 @@ def from_inverse(mean: Array, inverse: Array, rank: Array | None, dtype: np.dtyp
     return State(None, dtype, double, precision=precision, intensity=np.zeros(p))
 
 
-def _rounded(moments: Moments, state: State) -> Moments:
+def _rounded(moments: Moments, trace: Array, state: State) -> Moments:
     """Return moments as a model stores them; without a ridge, refuse what its dtype has no digits for."""
     if not state.regularisation.reg_covar:
         weights = np.where(moments.sum_weights > 0, moments.sum_weights, 1)
-        _arguments.representable(np.sqrt(moments.trace() / weights), state.dtype)
+        _arguments.representable(np.sqrt(trace / weights), state.dtype)
     return moments.rounded(state.dtype)
 
 
-def _raise_if_not_finite(moments: Moments) -> None:
-    """Refuse moments of samples that are not finite, or too large to square."""
-    finite = np.isfinite(moments.trace()) & np.isfinite(moments.mean).all(axis=1)
-    if moments.fourth is not None:
-        finite &= np.isfinite(moments.fourth)
-    if not finite.all():
-        raise OutOfRangeError
+def _trace_in_range(moments: Moments) -> Array:
+    """Return the trace of M; refuse moments of samples that are not finite, or too large to square."""
+    trace = moments.trace()
+    numbers = (trace, moments.mean) if moments.fourth is None else (trace, moments.mean, moments.fourth)
+    if not all(np.isfinite(a).all() for a in numbers):
+        wanted = "numbers whose squares float64 can hold"
+        _arguments.raise_error("embedding", wanted, "larger ones", OutOfRangeError)
+    return trace
 
 
-def _raise_if_out_of_range(moments: Moments, x: Array) -> None:
-    """Refuse the same, and samples that differ by so little that the squares leave the range."""
-    _raise_if_not_finite(moments)
-    smallest = _SMALLEST_TRACE if moments.fourth is None else _SMALLEST_TRACE**0.5
-    small = np.flatnonzero(moments.trace() < smallest)
+def _raise_if_too_close(x: Array, trace: Array, fourth: bool) -> None:
+    """Refuse samples ``(B, N, C)`` that differ by so little that the squares leave the range."""
+    smallest = _SMALLEST_TRACE**0.5 if fourth else _SMALLEST_TRACE
+    small = np.flatnonzero(trace < smallest)
     if (x[small] != x[small][:, :1]).any():
-        raise TooSmallError
+        wanted = "differences whose squares float64 can hold"
+        _arguments.raise_error("embedding", wanted, "smaller ones", OutOfRangeError)

@@ -27,9 +27,9 @@ def leave_one_out(state: State, x: Embedding, weights: Array | None, walk: Walk)
     if not (state.sum_weights - w > ddof).all():
         wanted = f"more than ddof = {ddof:g} samples besides each one"
         _arguments.raise_error("embedding", wanted, f"{n} samples")
-    # of few samples all are needed at once: rows may be in single precision, which loses leverages
-    few = n <= c
-    parts = [(slice(0, n), x.whole())] if few else x.parts()
+    # rows, which may be in single precision, lose leverages: they are computed again from all samples at once
+    at_once = n <= c
+    parts = [(slice(0, n), x.whole())] if at_once else x.parts()
     squared, lost = np.empty((x.n_patches, n)), np.empty((x.n_patches, n), bool)
     moved = np.zeros((x.n_patches, c))
     for part, stack in parts:
@@ -38,31 +38,43 @@ def leave_one_out(state: State, x: Embedding, weights: Array | None, walk: Walk)
 
         def kernel(b: slice, part: slice = part, samples: Any = samples) -> tuple[Array, Array, Array]:
             block, mean = samples[b], state.mean[b]
-            others = _others(state, b, block if few else None, w)
-            distances, lost, moved = [], [], np.zeros(mean.shape)
-            for run in blocks.slices(block.shape[1], 4 * len(block) * c * 8):
-                v = deviations(block[:, run], mean)
-                numbers = slice(part.start + run.start, part.start + run.stop)
-                run_distances, run_lost = others.closed_form(v, numbers)
-                distances.append(run_distances)
-                lost.append(run_lost)
-                moved += np.matmul(w[numbers], v)
-            return np.concatenate(distances, axis=1), np.concatenate(lost, axis=1), moved
+            left_out = _left_out(state, b, block if at_once else None, w)
+            squared, lost = np.empty(block.shape[:2]), np.empty(block.shape[:2], bool)
+            moved = np.zeros(mean.shape)
+            for weight in np.unique(w[part]):
+                precision = left_out.precision_without(weight)
+                same = np.flatnonzero(w[part] == weight)
+                for run in blocks.slices(len(same), 4 * len(block) * c * 8):
+                    i = same[run]
+                    v = deviations(block[:, i], mean)
+                    squared[:, i], lost[:, i] = left_out.closed_form(v, weight, precision)
+                    moved += weight * v.sum(axis=1)
+            return squared, lost, moved
 
         item_bytes, least = max(n, c) * c * 8, sharing_cache_lines(c, c)
-        squared[:, part], lost[:, part], part_moved = blocks.walk(
-            kernel, x.n_patches, item_bytes, least=least, **walk._asdict()
-        )
+        squared[:, part], lost[:, part], part_moved = walk(kernel, x.n_patches, item_bytes, least)
         moved += part_moved
-    _raise_if_other_samples(state, moved)
-    _refit(state, x, w, squared, lost)
+    raise_if_other_samples(state, moved)
+    if lost.any():
+        _refit(state, x, w, squared, lost)
     if not np.isfinite(squared).all():
         _arguments.raise_error("embedding", "numbers whose squares float64 can hold", "larger ones")
     return np.asarray(x.pictures(np.sqrt(squared, out=squared).astype(state.dtype, copy=False)))
 
 
-def _others(state: State, b: Any, block: Array | None, weights: Array) -> LeaveOneOut:
-    """Return the leave-one-out distances of a block of patches, from its samples if these are given."""
+def raise_if_other_samples(state: State, moved: Array) -> None:
+    """Refuse samples of another mean: the sum of their weighted deviations, ``(P, C)``, is not zero."""
+    allowed = EPS ** (1 / 3) * np.sqrt(state.variance()) + 8 * state.n_samples * EPS * np.abs(state.mean)
+    if (np.abs(moved) > state.sum_weights * allowed).any():
+        _arguments.raise_error(
+            "embedding",
+            f"the {state.n_samples} samples that were fitted",
+            "others: their mean is not that of the model",
+        )
+
+
+def _left_out(state: State, b: Any, block: Array | None, weights: Array) -> LeaveOneOut:
+    """Return the leave-one-out formulas of a block of patches, with the moments of its samples if given."""
     moments = state.required_moments()[b]
     eps = float(np.finfo(state.dtype).eps)  # in which the rows of a stream may have been
     if block is not None:
@@ -80,23 +92,12 @@ def _refit(state: State, x: Embedding, weights: Array, squared: Array, lost: Arr
     for run in blocks.slices(len(patches), sample_bytes, least=max(1, _REFITTED_BYTES // sample_bytes)):
         chosen = patches[run]
         samples = x.samples(chosen)
-        others = _others(state, chosen, None, weights)
+        left_out = _left_out(state, chosen, None, weights)
 
         def refit(
-            i: int, chosen: Array = chosen, samples: Array = samples, others: LeaveOneOut = others
+            i: int, chosen: Array = chosen, samples: Array = samples, left_out: LeaveOneOut = left_out
         ) -> None:
             at = np.flatnonzero(lost[chosen, i])
-            squared[chosen[at], i] = others.refitted(samples[at], i, at)
+            squared[chosen[at], i] = left_out.refitted(samples[at], i, at)
 
         blocks.run(refit, np.flatnonzero(lost[chosen].any(axis=0)).tolist())
-
-
-def _raise_if_other_samples(state: State, moved: Array) -> None:
-    """Refuse samples of another mean: their weighted sum of deviations, ``(P, C)``, is not zero."""
-    allowed = EPS ** (1 / 3) * np.sqrt(state.variance()) + 8 * state.n_samples * EPS * np.abs(state.mean)
-    if (np.abs(moved) > state.sum_weights * allowed).any():
-        _arguments.raise_error(
-            "embedding",
-            f"the {state.n_samples} samples that were fitted",
-            "others: their mean is not that of the model",
-        )

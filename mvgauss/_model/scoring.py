@@ -25,13 +25,14 @@ _ONE_THREAD_BYTES = 8 * blocks.BLOCK_BYTES
 Kernel = Callable[[slice, Precision, Array], Array]
 
 
+def distances(_: slice, precision: Precision, z: Array) -> Array:
+    """Return distances of deviations: a kernel."""
+    return np.sqrt(precision.squared_norms(z))
+
+
 def mahalanobis(state: State, x: Embedding, walk: Walk, *, squared: bool = False) -> Array:
-    """Return distances ``(M, *grid)``."""
-
-    def kernel(_: slice, precision: Precision, z: Array) -> Array:
-        d = precision.squared_norms(z)
-        return d if squared else np.sqrt(d, out=d)
-
+    """Return distances ``(M, *grid)``, or their squares."""
+    kernel = (lambda _, precision, z: precision.squared_norms(z)) if squared else distances
     return score(kernel, state, x, walk)
 
 
@@ -77,18 +78,18 @@ def score_stack(kernel: Kernel, state: State, stack: Array, x: Embedding, part: 
         scores = [s.astype(state.dtype, copy=False) for s in scores]
         result = scores[0] if len(scores) == 1 else np.concatenate(scores, axis=1)
         if not (np.isfinite(result) | np.isneginf(result)).all():  # a log density may be -inf
-            raise OutOfRangeError
+            wanted = "numbers whose squares float64 can hold"
+            _arguments.raise_error("embedding", wanted, "larger ones", OutOfRangeError)
         return result
 
     item_bytes = (2 * m * c + precision.numbers_per_distance) * 8
     if walk.n_jobs is None and x.n_patches * item_bytes <= _ONE_THREAD_BYTES:
         walk = walk._replace(n_jobs=1)
     try:
-        return np.asarray(
-            blocks.walk(of_block, x.n_patches, item_bytes, least=sharing_cache_lines(c, c), **walk._asdict())
-        )
+        return walk(of_block, x.n_patches, item_bytes, sharing_cache_lines(c, c))
     except OutOfRangeError:
-        x.raise_not_finite(part, stack)
+        x.raise_if_not_finite(part, stack)
+        raise
 
 
 def mean(state: State) -> Array:
@@ -115,12 +116,11 @@ def inverse(state: State, walk: Walk) -> Array:
 def diagnostics(state: State, walk: Walk) -> dict[str, Array]:
     """Return maps of the fit of each patch, by name."""
     precision, p = state.required_precision(), state.n_patches
-    w, v = state.sum_weights, state.sum_squared_weights
-    condition = blocks.walk(lambda b: precision[b].condition(), p, state.n_features**2 * 8, **walk._asdict())
+    w, v = state.sum_weights, state.sum_squared_sample_weights
     assert state.intensity is not None
     maps = {
         "rank": precision.rank.copy(),
-        "condition": condition,
+        "condition": walk(lambda b: precision[b].condition(), p, state.n_features**2 * 8),
         "effective_samples": np.full(p, w * w / v if v else 0.0),
         "shrinkage": state.intensity.copy(),
     }
@@ -135,15 +135,13 @@ def _matrices(of_block: Callable[[slice], Array], state: State, walk: Walk) -> A
         _arguments.representable(np.diagonal(block, axis1=1, axis2=2).max(axis=1), state.dtype)
         return block.astype(state.dtype, copy=False)
 
-    return np.asarray(blocks.walk(kernel, state.n_patches, state.n_features**2 * 8, **walk._asdict()))
+    return walk(kernel, state.n_patches, state.n_features**2 * 8)
 
 
 def _off_support(precision: Precision, z: Array, mean: Array, state: State) -> Array:
-    r"""Return which deviations ``(B, M, C)`` leave the support of singular covariances.
+    """Return which deviations ``(B, M, C)`` leave the support of singular covariances.
 
-    The part outside may be rounding: up to :math:`\sqrt{C \epsilon}` times the larger of z and the largest
-    standard deviation, the square root of the cut-off that dropped the other directions; or as much as
-    rounding the samples may have put there.
+    The part outside may be rounding: of the decision, whose cut-off C eps is one of variances, or of samples.
     """
     if not len(z):
         return np.zeros(z.shape[:-1], bool)

@@ -16,10 +16,25 @@ from mvgauss._runtime import blocks
 from mvgauss._stats.moments import Moments, fits_in_rows
 from mvgauss._stats.shrinkage import Regularisation
 
-_DOUBLE = np.dtype(np.float64)
-
-#: Arrays of which no number is negative.
-_NOT_NEGATIVE = {"rank", "shrinkage", "fourth", "scale", "floor", "loo_distances", "loo_largest"}
+#: Of each array of a model in a file: its axes, its dtype (None is that of the model), and the least of its
+#: numbers. An axis is as long in all arrays: P patches, C features, R rows, T numbers of a triangle, D
+#: directions of a dense factor, N images.
+_ARRAYS: dict[str, tuple[str, type | None, float]] = {
+    "mean": ("PC", np.float64, -math.inf),
+    "rows": ("PRC", None, -math.inf),
+    "triangle": ("PT", np.float64, -math.inf),
+    "third": ("PC", np.float64, -math.inf),
+    "fourth": ("P", np.float64, 0),
+    "rank": ("P", np.int64, 0),
+    "log_pdet": ("P", np.float64, -math.inf),
+    "root": ("PDC", None, -math.inf),
+    "small": ("PRR", np.float64, -math.inf),
+    "scale": ("P", np.float64, 0),
+    "floor": ("P", np.float64, 0),
+    "shrinkage": ("P", np.float64, 0),
+    "loo_distances": ("PN", None, 0),
+    "loo_largest": ("N", None, 0),
+}
 
 
 class Calibration(NamedTuple):
@@ -47,17 +62,29 @@ class State:
     resolution: float = float(np.finfo(np.float64).eps)  #: the machine epsilon of the samples, or of double
     n_samples: int = 0
     sum_weights: float = 0.0
-    sum_squared_weights: float = 0.0
+    sum_squared_sample_weights: float = 0.0
     moments: Moments | None = None  #: None for parameters alone
     precision: Precision | None = None  #: None until it is needed, as in a stream
     intensity: Array | None = None  #: (P,), the intensities of shrinkage in the precision
     calibration: Calibration | None = None
     limit: Limit | None = None
-    feature_names: Array | None = None  #: (C,), of the columns of data frames
+    feature_names: tuple[str, ...] | None = None  #: C names, of the columns of data frames
+
+    @classmethod
+    def unfitted(
+        cls, grid: tuple[int, ...], c: int, dtype: np.dtype[Any], regularisation: Regularisation
+    ) -> Self:
+        """Return a state of no samples, to which those of an embedding can be added."""
+        return cls(grid, dtype, np.empty((0, c)), regularisation)
 
     def __post_init__(self) -> None:
-        for array in self.arrays().values():
+        for array in self.all_arrays().values():
             array.setflags(write=False)
+
+    def __setstate__(self, fields: dict[str, Any]) -> None:
+        """Set the fields of a copy or of an unpickled state, whose arrays are read-only too."""
+        vars(self).update(fields)
+        self.__post_init__()
 
     @property
     def n_patches(self) -> int:
@@ -78,7 +105,7 @@ class State:
     def weighted(self) -> bool:
         """Whether a sample has another weight than 1."""
         n = self.n_samples
-        squares = self.sum_squared_weights - 2 * self.sum_weights + n  # of the differences from 1
+        squares = self.sum_squared_sample_weights - 2 * self.sum_weights + n  # of the differences from 1
         return squares > 8 * float(np.finfo(np.float64).eps) * n
 
     def arrays(self) -> dict[str, Array]:
@@ -94,14 +121,21 @@ class State:
             arrays["loo_distances"] = self.calibration.distances
         return arrays
 
-    def with_arrays(self, arrays: Mapping[str, Array], grid: tuple[int, ...] | None) -> Self:
-        """Return the same model of other patches, of which these are the arrays."""
-        moments = None
-        if self.moments is not None:
+    def all_arrays(self) -> dict[str, Array]:
+        """Return these and the one that belongs to images."""
+        if self.calibration is None or self.calibration.largest is None:
+            return self.arrays()
+        return self.arrays() | {"loo_largest": self.calibration.largest}
+
+    def with_arrays(
+        self, arrays: Mapping[str, Array], grid: tuple[int, ...] | None, *, resumable: bool
+    ) -> Self:
+        """Return the same model of the patches of these arrays, with moments if it is `resumable`."""
+        moments = calibration = None
+        if resumable:
             moments = Moments.of_arrays(self.n_samples, self.sum_weights, arrays["mean"], arrays)
-        calibration = None
-        if self.calibration is not None:
-            calibration = Calibration(arrays["loo_distances"], None)
+        if "loo_distances" in arrays:
+            calibration = Calibration(arrays["loo_distances"], arrays.get("loo_largest"))
         return replace(
             self,
             grid=grid,
@@ -120,7 +154,8 @@ class State:
             _arguments.raise_error("patches", "an index of at least one patch", "one of none", IndexError)
         if np.array_equal(patches, np.arange(patches[0], patches[0] + patches.size)):
             patches = slice(patches[0], patches[0] + patches.size)  # of which there are views
-        return self.with_arrays({name: a[patches] for name, a in self.arrays().items()}, np.shape(flat))
+        arrays = {name: a[patches] for name, a in self.arrays().items()}
+        return self.with_arrays(arrays, np.shape(flat), resumable=self.moments is not None)
 
     def variance(self) -> Array:
         """Return the variance of each feature, of divisor W: ``(P, C)``."""
@@ -133,8 +168,7 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        largest = None if self.calibration is None else self.calibration.largest
-        return sum(a.nbytes for a in self.arrays().values()) + (0 if largest is None else largest.nbytes)
+        return sum(a.nbytes for a in self.all_arrays().values())
 
     def required_moments(self) -> Moments:
         """Return the moments, which have to be there."""
@@ -166,27 +200,32 @@ class State:
             )
         _arguments.raise_error(name, f"more samples than ddof = {ddof:g} to estimate a covariance", got)
 
+    def with_moments(self, moments: Moments, factored: tuple[Precision, Array] | None = None) -> Self:
+        """Return a state of other moments, with the precision, but for its rows, and intensities of them."""
+        precision, intensity = factored or (None, None)
+        return replace(
+            self,
+            mean=moments.mean,
+            moments=moments,
+            precision=None if precision is None else moments.sharing_rows(precision),
+            intensity=intensity,
+            calibration=None,
+        )
+
     def with_regularisation(self, regularisation: Regularisation) -> Self:
         """Return the same moments under another regularisation."""
         if regularisation == self.regularisation:
             return self
-        moments = self.moments
-        if regularisation.needs_fourth and (moments is None or moments.fourth is None):
+        moments = self.required_moments()
+        if not regularisation.needs_fourth:
+            moments = moments.without_fourth()
+        elif moments.fourth is None:
             _arguments.raise_error(
                 "shrinkage",
                 "one that can be estimated from the moments of this model",
                 f"{regularisation.shrinkage!r}, for which it must be set before the first fit",
             )
-        if moments is not None and not regularisation.needs_fourth:
-            moments = moments.without_fourth()
-        return replace(
-            self,
-            regularisation=regularisation,
-            moments=moments,
-            precision=None,
-            intensity=None,
-            calibration=None,
-        )
+        return replace(self.with_moments(moments), regularisation=regularisation)
 
     def without_moments(self) -> Self:
         """Return the same Gaussians as parameters only."""
@@ -195,15 +234,19 @@ class State:
 
     def packed(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return plain values and arrays that make this state again, see `unpacked`."""
-        names = ("grid", "resolution", "n_samples", "sum_weights", "sum_squared_weights", "limit")
-        values = {name: getattr(self, name) for name in names}
-        values |= {"dtype": self.dtype.name, "resumable": self.moments is not None}
-        values["feature_names"] = None if self.feature_names is None else self.feature_names.tolist()
-        values["regularisation"] = self.regularisation._asdict()
-        arrays = self.arrays()
-        if self.calibration is not None and self.calibration.largest is not None:
-            arrays["loo_largest"] = self.calibration.largest
-        return values, arrays
+        values = {
+            "grid": self.grid,
+            "dtype": self.dtype.name,
+            "regularisation": self.regularisation._asdict(),
+            "resolution": self.resolution,
+            "n_samples": self.n_samples,
+            "sum_weights": self.sum_weights,
+            "sum_squared_weights": self.sum_squared_sample_weights,
+            "resumable": self.moments is not None,
+            "limit": self.limit,
+            "feature_names": self.feature_names,
+        }
+        return values, self.all_arrays()
 
 
 def unpacked(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> State:
@@ -215,12 +258,10 @@ def unpacked(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> State:
     if mean.ndim != 2 or 0 in mean.shape:
         _arguments.raise_error("mean", "shape (P, C)", f"{mean.shape}")
     p, c = mean.shape
-    n, w, v = _counts(values)
     resumable = _arguments.flag("resumable", values["resumable"])
+    n, w, v = _checked_counts(values, low=1 if resumable else 0)
     names = {"mean", *({"loo_distances", "loo_largest"} & set(arrays))}
     if resumable:
-        if not n:
-            _arguments.raise_error("n_samples", "at least one", "0")
         names.add("rows" if fits_in_rows(n, c) else "triangle")
         names |= {"third", "fourth"} if regularisation.needs_fourth else set()
     precision = precision_of_arrays(arrays)
@@ -228,51 +269,43 @@ def unpacked(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> State:
         names |= {*precision.arrays(), "shrinkage"}
     if set(arrays) != names or not (resumable or precision):
         _arguments.raise_error("file", f"arrays {sorted(names)}", f"{sorted(arrays)}")
-    check_arrays(arrays, p, c, n if resumable else None, dtype)
-    return State(
-        grid=_checked_grid(values["grid"], p),
-        dtype=dtype,
-        mean=mean,
-        regularisation=regularisation,
+    check_arrays(arrays, dtype, n)
+    grid = _checked_grid(values["grid"], p)
+    bare = State(
+        grid,
+        dtype,
+        mean,
+        regularisation,
         resolution=_arguments.number("resolution", values["resolution"], low=0),
         n_samples=n,
         sum_weights=w,
-        sum_squared_weights=v,
-        moments=Moments.of_arrays(n, w, mean, arrays) if resumable else None,
-        precision=precision,
-        intensity=arrays.get("shrinkage"),
-        calibration=_checked_calibration(arrays, n),
+        sum_squared_sample_weights=v,
         limit=_checked_limit(values.get("limit")),
         feature_names=_checked_names(values.get("feature_names"), c),
     )
+    return bare.with_arrays(arrays, grid, resumable=resumable)
 
 
-def check_arrays(arrays: Mapping[str, Array], p: int, c: int, n: int | None, dtype: np.dtype[Any]) -> None:
-    """Refuse arrays of other shapes or kinds than those of n samples, and values that cannot be."""
-    lengths = {name: a.shape[1] for name, a in arrays.items() if a.ndim > 1}
-    rows = lengths.get("rows", 0) if n is None else max(0, n - 1)
-    scalars = ("fourth", "scale", "floor", "log_pdet", "shrinkage")
-    expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = dict.fromkeys(scalars, ((p,), _DOUBLE))
-    expected |= {
-        "mean": ((p, c), _DOUBLE),
-        "rows": ((p, rows, c), dtype),
-        "triangle": ((p, c * (c + 1) // 2), _DOUBLE),
-        "third": ((p, c), _DOUBLE),
-        "root": ((p, min(lengths.get("root", 0), c), c), dtype),
-        "small": ((p, rows, rows), _DOUBLE),
-        "rank": ((p,), np.dtype(np.int64)),
-        "loo_distances": ((p, lengths.get("loo_distances", 0)), dtype),
-        "loo_largest": ((lengths.get("loo_distances", 0),), dtype),
-    }
+def check_arrays(arrays: Mapping[str, Array], dtype: np.dtype[Any], n_samples: int | None) -> None:
+    """Refuse arrays that are not as `_ARRAYS` says, and values that no model of these samples has."""
+    p, c = arrays["mean"].shape
+    lengths, longest = {"P": p, "C": c, "T": c * (c + 1) // 2}, {"D": c}
+    if n_samples is not None:
+        lengths["R"], longest["N"] = max(0, n_samples - 1), n_samples
     for name in sorted(arrays):
-        a, (shape, kind) = arrays[name], expected[name]
-        if a.shape != shape or a.dtype != kind:
-            _arguments.raise_error(name, f"{kind} of shape {shape}", f"{a.dtype} of shape {a.shape}")
+        a, (axes, kind, low) = arrays[name], _ARRAYS[name]
+        for axis, length in zip(axes, a.shape, strict=False):
+            lengths.setdefault(axis, min(length, longest.get(axis, length)))
+        shape, wanted_dtype = tuple(lengths.get(axis, 0) for axis in axes), np.dtype(kind or dtype)
+        if a.shape != shape or a.dtype != wanted_dtype:
+            got = f"{a.dtype} of shape {a.shape}"
+            _arguments.raise_error(name, f"{wanted_dtype} of shape {shape}", got)
         _arguments.finite(name, a)
-        most = {"rank": c, "shrinkage": 1}.get(name, math.inf)
-        if a.size and ((name in _NOT_NEGATIVE and a.min() < 0) or a.max() > most):
-            wanted = f"numbers from 0 to {'infinity' if most == math.inf else most}"
-            _arguments.raise_error(name, wanted, f"{a.min()} to {a.max()}")
+        high = {"rank": c, "shrinkage": 1}.get(name, math.inf)
+        if a.size and (a.min() < low or a.max() > high):
+            _arguments.raise_error(name, f"numbers from {low} to {high}", f"{a.min()} to {a.max()}")
+        if name.startswith("loo_") and (a[..., 1:] < a[..., :-1]).any():
+            _arguments.raise_error(name, "distances in order", "others")
 
 
 def precision_of_arrays(arrays: Mapping[str, Array]) -> Precision | None:
@@ -284,9 +317,9 @@ def precision_of_arrays(arrays: Mapping[str, Array]) -> Precision | None:
     return None
 
 
-def _counts(values: Mapping[str, Any]) -> tuple[int, float, float]:
+def _checked_counts(values: Mapping[str, Any], low: int) -> tuple[int, float, float]:
     """Return the number of samples, and the sums of their weights and of the squares of these."""
-    n = _arguments.integer("n_samples", values["n_samples"], low=0)
+    n = _arguments.integer("n_samples", values["n_samples"], low=low)
     w = _arguments.number("sum_weights", values["sum_weights"], low=0)
     v = _arguments.number("sum_squared_weights", values["sum_squared_weights"], low=0)
     if v > w * w * (1 + 1e-9) or w * w > n * v * (1 + 1e-9):  # Cauchy & Schwarz
@@ -303,17 +336,6 @@ def _checked_grid(grid: Any, p: int) -> tuple[int, ...] | None:
     return sides
 
 
-def _checked_calibration(arrays: Mapping[str, Array], n: int) -> Calibration | None:
-    distances, largest = arrays.get("loo_distances"), arrays.get("loo_largest")
-    if distances is None:
-        return None
-    ordered = [a for a in (distances, largest) if a is not None]
-    if distances.shape[1] > n or any((a[..., 1:] < a[..., :-1]).any() for a in ordered):
-        got = f"shape {distances.shape}, or out of order"
-        _arguments.raise_error("loo_distances", f"at most {n} of each patch in order", got)
-    return Calibration(distances, largest)
-
-
 def _checked_limit(limit: Any) -> Limit | None:
     if limit is None:
         return None
@@ -321,9 +343,9 @@ def _checked_limit(limit: Any) -> Limit | None:
     return Limit(_arguments.number("limit", value, low=0), _arguments.integer("limit", n_samples, low=0))
 
 
-def _checked_names(names: Any, n_features: int) -> Array | None:
+def _checked_names(names: Any, n_features: int) -> tuple[str, ...] | None:
     if names is None:
         return None
     if not isinstance(names, list) or len(names) != n_features or not all(isinstance(s, str) for s in names):
         _arguments.raise_error("feature_names", f"{n_features} strings", _arguments.briefly(names))
-    return np.asarray(names, dtype=object)
+    return tuple(names)

@@ -27,11 +27,9 @@ def conformal_threshold(scores: ArrayLike, false_positive_rate: float = 0.01) ->
 
     Raises
     ------
-    ValueError
-        If the rate is too small for n scores (the message has the smallest possible rate), or if the
-        scores have another shape or are not finite.
-    TypeError
-        If an argument is of the wrong kind.
+    ValueError, TypeError
+        If the rate is too small for n scores (the message has the smallest possible rate), or if an
+        argument has the wrong shape, value or kind.
 
     See Also
     --------
@@ -75,10 +73,8 @@ def conformal_p_value(scores: ArrayLike, good_scores: ArrayLike) -> Array:
 
     Raises
     ------
-    ValueError
-        If an argument is of another shape or not finite.
-    TypeError
-        If an argument is of the wrong kind.
+    ValueError, TypeError
+        If an argument has the wrong shape, value or kind.
 
     See Also
     --------
@@ -107,9 +103,8 @@ def _good_scores(name: str, value: ArrayLike) -> Array:
     """Return the scores of good images, one for each."""
     scores = _arguments.array(name, value)
     if scores.ndim != 1 or not scores.size:
-        _arguments.raise_error(
-            name, "one score for each of n > 0 images, shape (n,)", f"shape {scores.shape}"
-        )
+        wanted = "one score for each of n > 0 images, shape (n,)"
+        _arguments.raise_error(name, wanted, f"shape {scores.shape}")
     _arguments.finite(name, scores)
     return scores
 

@@ -28,7 +28,7 @@ def log_density(squared: Array, rank: Array, log_pdet: Array) -> Array:
 
 def sf(squared: Array, n: float, p: Array) -> Array:
     """Return P(T^2 >= squared) of a new sample; chi-squared where n is infinite."""
-    half, zero = np.maximum(p, 1) / 2, squared <= 0  # of p = 0, all is at 0
+    half, zero = np.maximum(p, 1) / 2, squared <= 0  # without directions every distance is 0
     if math.isinf(n):
         return np.where(p > 0, special.gammaincc(half, squared / 2), zero)
     f = squared * n * (n - p) / ((n + 1) * (n - 1))

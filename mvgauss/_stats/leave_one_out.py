@@ -20,9 +20,6 @@ from mvgauss._linalg.whitening import EPS
 from mvgauss._stats.moments import Moments
 from mvgauss._stats.shrinkage import Regularisation, estimate
 
-#: Weights may all differ: factors of so many of them are stored at once.
-_STORED_PRECISIONS = 8
-
 
 class LeaveOneOut:
     """Leave-one-out distances of a block of patches, of samples with weights ``(N,)``."""
@@ -41,28 +38,30 @@ class LeaveOneOut:
         self.noise = moments.noise(resolution)
         scale, self.floor, _ = estimate(moments, regularisation, self.noise)
         self.unshrunk = scale * moments.divisor(regularisation.ddof)  # 1 - rho
-        self.precisions: dict[float, Precision] = {}  # without a sample, by its weight
 
-    def closed_form(self, v: Array, samples: slice) -> tuple[Array, Array]:
-        """Return squared distances of deviations ``(B, n, C)`` of these samples, and where digits are lost.
+    def precision_without(self, weight: float) -> Precision:
+        """Factor g M + floor I of all samples, with the scale g without one of this weight."""
+        g = self._scale_without(weight)
+        return self.moments.precision(g, self.floor, self.noise, np.dtype(np.float64))
 
-        Where the difference 1 - g q w / beta has less than half of its digits, a sample that alone spans a
-        direction, the closed form is not to be used.
+    def closed_form(self, v: Array, weight: float, precision: Precision) -> tuple[Array, Array]:
+        """Return squared distances of deviations ``(B, n, C)`` of one weight, and where digits are lost.
+
+        A sample that alone spans a direction leaves less than half of the digits of 1 - g q w / beta: it has
+        to be `refitted`.
         """
-        weights = self.weights[samples]
-        squared, difference = np.empty(v.shape[:2]), np.empty(v.shape[:2])
-        for weight in np.unique(weights):
-            i = np.flatnonzero(weights == weight)
-            beta, g = 1 - weight / self.weights.sum(), self._scale_without(weight)
-            q = self._precision_without(weight).squared_norms(v[:, i])
-            difference[:, i] = 1 - g[:, None] * q * weight / beta
-            squared[:, i] = q / (beta**2 * difference[:, i])
+        beta, g = 1 - weight / self.weights.sum(), self._scale_without(weight)
+        q = precision.squared_norms(v)
+        difference = 1 - g[:, None] * q * weight / beta
         # without a floor, and of no more than C + 1 samples, each spans a direction of its own
         alone = self.floor is None and self.moments.n_samples <= v.shape[2] + 1
-        return squared, ~(difference > self.half_of_the_digits) | alone
+        return q / (beta**2 * difference), ~(difference > self.half_of_the_digits) | alone
 
     def refitted(self, samples: Array, i: int, patches: Array) -> Array:
-        """Return squared distances ``(k,)`` of sample i from others ``(k, N, C)`` that are fitted anew."""
+        """Return squared distances ``(k,)`` of sample i of ``(k, N, C)`` from the others, fitted anew.
+
+        `patches` are the places of these k patches in the block.
+        """
         weights = np.delete(self.weights, i)
         weight = np.broadcast_to(weights, (len(samples), len(weights)))
         others = Moments.of_block(np.delete(samples, i, axis=1), weight, weight, in_rows=True)
@@ -71,16 +70,6 @@ class LeaveOneOut:
         precision = others.precision(g, floor, others.noise(self.resolution), np.dtype(np.float64))
         z = samples[:, i : i + 1].astype(np.float64) - others.mean[:, None]
         return np.asarray(precision.squared_norms(z)[:, 0])
-
-    def _precision_without(self, weight: float) -> Precision:
-        """Return the precision of the samples without one of this weight; those of few weights are stored."""
-        if weight not in self.precisions:
-            if len(self.precisions) == _STORED_PRECISIONS:
-                self.precisions.clear()
-            self.precisions[weight] = self.moments.precision(
-                self._scale_without(weight), self.floor, self.noise, np.dtype(np.float64)
-            )
-        return self.precisions[weight]
 
     def _scale_without(self, weight: float) -> Array:
         """Return g, ``(B,)``, of the samples without one of this weight."""

@@ -22,7 +22,7 @@ from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._gaussian import MultiVariateGaussian
 from mvgauss._model import fitting
-from mvgauss._model.embedding import Embedding, OutOfRangeError, TooSmallError
+from mvgauss._model.embedding import Embedding, OutOfRangeError
 from mvgauss._model.fitting import Walk
 from mvgauss._model.state import State, check_arrays, precision_of_arrays
 from mvgauss._runtime import threads
@@ -136,24 +136,18 @@ def moments(
         _arguments.finite("sample_weight", w, origin[0])
         # here it is no mistake if no sample of a chunk has any weight
         w = fitting.checked_weights(w, seen.n_samples, all_zero=True)
+    blank = State.unfitted(seen.grid, seen.n_features, result_dtype, regularisation)
     try:
-        stack = seen.stack(seen.value)
-        return fitting.fit_stack(
-            stack, w, regularisation, result_dtype, None, with_precision=False, walk=ALONE
-        )
-    except OutOfRangeError as error:
+        return fitting.fit_stack(seen.stack(seen.value), w, blank, with_precision=False, walk=ALONE)
+    except OutOfRangeError:
         _arguments.finite("embedding", seen.value, *origin)
-        small = isinstance(error, TooSmallError)
-        seen.raise_not_finite(slice(0, None), seen.stack(seen.value), small=small)
+        raise
 
 
 @alone()
 def merged(states: State | list[State], axis: object, keepdims: bool) -> State:
     """Return the moments of all samples; those of one chunk come alone where a tree begins."""
-    try:
-        return reduce(partial(fitting.merge, walk=ALONE), states if isinstance(states, list) else [states])
-    except OutOfRangeError:
-        _arguments.raise_error("embedding", "numbers whose squares float64 can hold", "larger ones")
+    return reduce(partial(fitting.merge, walk=ALONE), states if isinstance(states, list) else [states])
 
 
 def assembled(
@@ -167,7 +161,7 @@ def assembled(
     for place, state in zip(places, parts, strict=True):
         for name, a in state.arrays().items():
             whole[name][index[place].ravel()] = a
-    model._state = first.with_arrays(whole, grid)
+    model._state = first.with_arrays(whole, grid, resumable=True)
     return model
 
 
@@ -177,11 +171,11 @@ def arrays(model: MultiVariateGaussian, x: da.Array, seen: Embedding, trees: da.
     states = da.blockwise(with_precision, grid, trees, tuple(range(1, x.ndim)), meta=OBJECTS)
     result = {}
     # those of no patch have the names, dtypes and other axes of all
-    dtype, no_patch = model._result_dtype(seen.dtype), np.empty((0, seen.n_samples, seen.n_features))
-    like = fitting.fit_stack(
-        no_patch, None, model._regularisation(), dtype, None, with_precision=False, walk=ALONE
-    )
-    precision, intensity = fitting.precision_of(like.required_moments(), like)
+    no_patch = np.empty((0, seen.n_samples, seen.n_features))
+    blank = State.unfitted((0,), seen.n_features, model._result_dtype(seen.dtype), model._regularisation())
+    like = fitting.fit_stack(no_patch, None, blank, with_precision=False, walk=ALONE)
+    moments = like.required_moments()
+    precision, intensity = fitting.precision_of(moments, moments.trace(), like)
     like = replace(like, precision=precision, intensity=intensity)
     for name, a in like.without_moments().arrays().items():
         chunks = (*(x.chunks[i] for i in grid), *a.shape[1:])
@@ -278,12 +272,11 @@ def of_mapping(given: Mapping[str, da.Array], x: da.Array, seen: Embedding) -> t
 def of_arrays(names: list[str], blocks: list[Array]) -> State:
     """Return the Gaussians of such arrays."""
     given = dict(zip(names, map(np.asarray, blocks), strict=True))
-    *grid, c = given["mean"].shape
-    p = math.prod(grid)
-    arrays = {name: a.reshape(p, *a.shape[len(grid) :]) for name, a in given.items()}
+    *grid, _ = given["mean"].shape
+    arrays = {name: a.reshape(math.prod(grid), *a.shape[len(grid) :]) for name, a in given.items()}
     precision = precision_of_arrays(arrays)
     assert precision is not None
-    check_arrays(arrays, p, c, None, precision.dtype)
+    check_arrays(arrays, precision.dtype, None)
     resolution = float(np.finfo(precision.dtype).eps)  # of the samples, as far as their parameters tell
     return State(tuple(grid), precision.dtype, arrays["mean"], resolution=resolution, precision=precision)
 
