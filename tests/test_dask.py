@@ -413,8 +413,10 @@ def test_tasks_start_no_threads_and_hold_blas_to_one(rng, monkeypatch):
         return watch
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    algebra = [(Moments, "merge"), (Moments, "precision"), (Dense, "squared_norms"), (LowRank, "squared_norms")]
-    for kind, name in algebra:
+    for kind, name in (
+        *((Moments, "merge"), (Moments, "precision")),
+        *((Dense, "squared_norms"), (LowRank, "squared_norms")),
+    ):
         monkeypatch.setattr(kind, name, watched(getattr(kind, name)))
     for size in (1, 4 << 20):  # many blocks, and one alone
         monkeypatch.setattr("mvgauss._runtime.blocks.BLOCK_BYTES", size)
