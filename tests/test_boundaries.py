@@ -225,7 +225,7 @@ def test_fourth_powers_that_leave_the_range_are_refused_where_they_are_needed():
     MultiVariateGaussian().partial_fit(x)
     for first in (x[:1], x / 1e30):
         model = MultiVariateGaussian(shrinkage="ledoit_wolf").partial_fit(first)
-        with pytest.raises(ValueError, match="^embedding: expected numbers whose squares float64 can hold"):
+        with pytest.raises(ValueError, match="embedding: expected numbers whose squares float64 can hold"):
             model.partial_fit(x)
 
 

@@ -14,7 +14,7 @@ from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._linalg.precision import Dense, Precision
 from mvgauss._linalg.whitening import root_of_inverse
-from mvgauss._model.embedding import Embedding, OutOfRangeError
+from mvgauss._model.embedding import TOO_LARGE, Embedding, OutOfRangeError
 from mvgauss._model.state import State
 from mvgauss._runtime import blocks
 from mvgauss._stats.distance import raise_if_negative, symmetric
@@ -198,8 +198,7 @@ def _trace_in_range(moments: Moments) -> Array:
     trace = moments.trace()
     numbers = (trace, moments.mean) if moments.fourth is None else (trace, moments.mean, moments.fourth)
     if not all(np.isfinite(a).all() for a in numbers):
-        wanted = "numbers whose squares float64 can hold"
-        _arguments.raise_error("embedding", wanted, "larger ones", OutOfRangeError)
+        raise OutOfRangeError(TOO_LARGE)
     return trace
 
 
