@@ -141,7 +141,7 @@ def with_precision(state: State, walk: Walk) -> State:
 
 
 def precision_of(moments: Moments, trace: Array, state: State) -> tuple[Precision, Array]:
-    """Factor the regularised covariances of a block; return the intensities of shrinkage too."""
+    """Factor the regularised covariances of moments with this trace; return the intensities too."""
     noise = _noise(moments, state)
     scale, floor, intensity = estimate(moments, state.regularisation, noise)
     size = np.sqrt(scale * trace + (0 if floor is None else floor))
