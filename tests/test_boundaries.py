@@ -205,6 +205,30 @@ def test_a_dtype_whose_range_is_too_short_is_refused(scale, n, c):
         model.partial_fit(x).mahalanobis(x)
 
 
+@pytest.mark.parametrize(("n", "c"), [(30, 4), (4, 30)])
+def test_a_dtype_whose_range_is_too_short_is_refused_beside_a_ridge(n, c):
+    with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
+        MultiVariateGaussian(dtype="float32").fit(1e40 * draws(n, c))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_sample_alone_has_to_be_finite(bad):
+    """It has a mean, and no row."""
+    model = MultiVariateGaussian()
+    with pytest.raises(ValueError, match=r"^embedding: expected finite numbers, got (NaN|inf) at index"):
+        model.partial_fit(np.full((1, 9), bad))
+    assert not model.__sklearn_is_fitted__()
+
+
+def test_fourth_powers_that_leave_the_range_are_refused_where_they_are_needed():
+    x = 1e100 * draws(30, 4)
+    MultiVariateGaussian().partial_fit(x)
+    for first in (x[:1], x / 1e30):
+        model = MultiVariateGaussian(shrinkage="ledoit_wolf").partial_fit(first)
+        with pytest.raises(ValueError, match="embedding: expected numbers whose squares float64 can hold"):
+            model.partial_fit(x)
+
+
 @pytest.mark.parametrize("scale", [1e25, 1e-25])
 def test_matrices_that_leave_the_range_of_the_dtype_are_refused_and_distances_are_not(scale):
     x = frozen((scale * draws(30, 4)).astype(np.float32))

@@ -87,6 +87,14 @@ def test_a_fit_reads_every_sample_once_part_by_part(x, small_parts, method, weig
     close(model, MultiVariateGaussian().fit(x, **options), x)
 
 
+def test_the_parts_need_not_have_enough_samples_for_a_covariance(x, monkeypatch):
+    monkeypatch.setattr(MultiVariateGaussian, "read_bytes", 1)
+    monkeypatch.setattr(embedding, "MERGED_SAMPLES", 1)
+    disk = OnDisk(x)
+    close(MultiVariateGaussian().fit(disk), MultiVariateGaussian().fit(x), x)
+    assert len(disk.reads) == len(x)
+
+
 @pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.3])
 def test_shrinkage_is_the_same_from_disk(x, small_parts, shrinkage):
     got, want = (MultiVariateGaussian(shrinkage=shrinkage).fit(a) for a in (OnDisk(x), x))

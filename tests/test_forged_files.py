@@ -63,6 +63,32 @@ def test_an_array_that_no_model_has_is_refused(path):
     assert loaded(path) is None
 
 
+def longer(array, axis):
+    """Return an array with its last numbers on an axis once more."""
+    return np.concatenate([array, np.take(array, [-1], axis)], axis)
+
+
+def test_arrays_that_fit_each_other_but_not_the_samples_or_the_features_are_refused(path):
+    header, arrays = parts(path)
+    loo = {name: longer(arrays[name], -1) for name in ("loo_distances", "loo_largest")}
+    forged = [arrays | loo]
+    if "root" in arrays:
+        forged.append(arrays | {"root": longer(arrays["root"], 1)})
+    if "small" in arrays:
+        forged.append(arrays | {"rows": arrays["rows"][:, :1], "small": arrays["small"][:, :1, :1]})
+    for changed in forged:
+        put(path, header, changed)
+        assert loaded(path) is None
+
+
+def test_moments_of_no_samples_are_refused(path):
+    header, arrays = parts(path)
+    sums = dict.fromkeys(("n_samples", "sum_weights", "sum_squared_weights"), 0)
+    arrays = {name: a for name, a in arrays.items() if not name.startswith("loo_")}
+    put(path, header | sums, arrays)
+    assert loaded(path) is None
+
+
 #: Numbers that an array cannot begin with; distances are in order.
 OUT_OF_RANGE = {
     "rank": [-1, C + 1],

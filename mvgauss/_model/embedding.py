@@ -27,6 +27,9 @@ _PICTURE_SIDE = 16
 #: takes less memory than the moments, and a merge costs about as much as the products of the run.
 MERGED_SAMPLES = 512
 
+#: What is said of numbers too large to square, wherever they are found.
+TOO_LARGE = "embedding: expected numbers whose squares float64 can hold, got larger ones"
+
 
 class OutOfRangeError(ValueError):
     """A block has a NaN or an infinity, or numbers or differences whose squares leave the range."""
@@ -193,21 +196,13 @@ def _raise_if_batches(value: object) -> None:
     if isinstance(value, (list, tuple)):
         shape = getattr(value[0], "shape", None) if value else None
         if isinstance(shape, tuple) and len(shape) > 2:
-            _arguments.raise_error(
-                "embedding",
-                "one array",
-                f"a {type(value).__name__} of {len(value)} arrays, the first of shape {tuple(shape)}",
-                TypeError,
-                "join batches with np.concatenate, or embeddings of single images with np.stack",
-            )
+            got = f"a {type(value).__name__} of {len(value)} arrays, the first of shape {tuple(shape)}"
+            hint = "join batches with np.concatenate, or embeddings of single images with np.stack"
+            _arguments.raise_error("embedding", "one array", got, TypeError, hint)
     elif isinstance(value, Iterable) and not any(hasattr(value, name) for name in _ARRAYS_HAVE):
-        _arguments.raise_error(
-            "embedding",
-            "one array",
-            f"an iterable of type {type(value).__name__}",
-            TypeError,
-            "fit its batches one at a time with partial_fit, and score them one at a time",
-        )
+        got = f"an iterable of type {type(value).__name__}"
+        hint = "fit its batches one at a time with partial_fit, and score them one at a time"
+        _arguments.raise_error("embedding", "one array", got, TypeError, hint)
 
 
 def names_of_columns(value: object) -> tuple[str, ...] | None:

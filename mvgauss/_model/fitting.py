@@ -14,7 +14,7 @@ from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._linalg.precision import Dense, Precision
 from mvgauss._linalg.whitening import root_of_inverse
-from mvgauss._model.embedding import Embedding, OutOfRangeError
+from mvgauss._model.embedding import TOO_LARGE, Embedding, OutOfRangeError
 from mvgauss._model.state import State
 from mvgauss._runtime import blocks
 from mvgauss._stats.distance import raise_if_negative, symmetric
@@ -145,7 +145,7 @@ def _factored(moments: Moments, trace: Array, state: State) -> tuple[Precision, 
 
 
 def precision_of(moments: Moments, trace: Array, state: State) -> tuple[Precision, Array]:
-    """Factor the regularised covariances of a block; return the intensities of shrinkage too."""
+    """Factor the regularised covariances of moments with this trace; return the intensities too."""
     noise = _noise(moments, state)
     scale, floor, intensity = estimate(moments, state.regularisation, noise)
     size = np.sqrt(scale * trace + (0 if floor is None else floor))
@@ -202,8 +202,7 @@ def _trace_in_range(moments: Moments) -> Array:
     trace = moments.trace()
     numbers = (trace, moments.mean) if moments.fourth is None else (trace, moments.mean, moments.fourth)
     if not all(np.isfinite(a).all() for a in numbers):
-        wanted = "numbers whose squares float64 can hold"
-        _arguments.raise_error("embedding", wanted, "larger ones", OutOfRangeError)
+        raise OutOfRangeError(TOO_LARGE)
     return trace
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._linalg.whitening import EPS
-from mvgauss._model.embedding import Embedding
+from mvgauss._model.embedding import TOO_LARGE, Embedding, OutOfRangeError
 from mvgauss._model.fitting import Walk
 from mvgauss._model.state import State
 from mvgauss._runtime import blocks
@@ -58,7 +58,7 @@ def leave_one_out(state: State, x: Embedding, weights: Array | None, walk: Walk)
     if lost.any():
         _refit(state, x, w, squared, lost)
     if not np.isfinite(squared).all():
-        _arguments.raise_error("embedding", "numbers whose squares float64 can hold", "larger ones")
+        raise OutOfRangeError(TOO_LARGE)
     return np.asarray(x.pictures(np.sqrt(squared, out=squared).astype(state.dtype, copy=False)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from mvgauss import _arguments
 from mvgauss._arguments import Array
 from mvgauss._linalg.precision import Precision
-from mvgauss._model.embedding import Embedding, OutOfRangeError
+from mvgauss._model.embedding import TOO_LARGE, Embedding, OutOfRangeError
 from mvgauss._model.fitting import Walk, covariance_of
 from mvgauss._model.state import State
 from mvgauss._runtime import blocks
@@ -78,8 +78,7 @@ def score_stack(kernel: Kernel, state: State, stack: Array, x: Embedding, part: 
         scores = [s.astype(state.dtype, copy=False) for s in scores]
         result = scores[0] if len(scores) == 1 else np.concatenate(scores, axis=1)
         if not (np.isfinite(result) | np.isneginf(result)).all():  # a log density may be -inf
-            wanted = "numbers whose squares float64 can hold"
-            _arguments.raise_error("embedding", wanted, "larger ones", OutOfRangeError)
+            raise OutOfRangeError(TOO_LARGE)
         return result
 
     item_bytes = (2 * m * c + precision.numbers_per_distance) * 8

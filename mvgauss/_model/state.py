@@ -78,7 +78,7 @@ class State:
         return cls(grid, dtype, np.empty((0, c)), regularisation)
 
     def __post_init__(self) -> None:
-        for array in self.all_arrays().values():
+        for array in self.arrays().values():
             array.setflags(write=False)
 
     def __setstate__(self, fields: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ class State:
         return squares > 8 * float(np.finfo(np.float64).eps) * n
 
     def arrays(self) -> dict[str, Array]:
-        """Return the arrays that belong to patches, by name; moments and precision may share rows."""
+        """Return the arrays by name, all but the last of patches; moments and precision may share rows."""
         arrays: dict[str, Array] = {"mean": self.mean}
         if self.precision is not None:
             arrays |= self.precision.arrays()
@@ -119,13 +119,9 @@ class State:
             arrays |= self.moments.stored_arrays()
         if self.calibration is not None:
             arrays["loo_distances"] = self.calibration.distances
+            if self.calibration.largest is not None:
+                arrays["loo_largest"] = self.calibration.largest
         return arrays
-
-    def all_arrays(self) -> dict[str, Array]:
-        """Return these and the one that belongs to images."""
-        if self.calibration is None or self.calibration.largest is None:
-            return self.arrays()
-        return self.arrays() | {"loo_largest": self.calibration.largest}
 
     def with_arrays(
         self, arrays: Mapping[str, Array], grid: tuple[int, ...] | None, *, resumable: bool
@@ -154,7 +150,9 @@ class State:
             _arguments.raise_error("patches", "an index of at least one patch", "one of none", IndexError)
         if np.array_equal(patches, np.arange(patches[0], patches[0] + patches.size)):
             patches = slice(patches[0], patches[0] + patches.size)  # of which there are views
-        arrays = {name: a[patches] for name, a in self.arrays().items()}
+        arrays = self.arrays()
+        arrays.pop("loo_largest", None)  # of whole images
+        arrays = {name: a[patches] for name, a in arrays.items()}
         return self.with_arrays(arrays, np.shape(flat), resumable=self.moments is not None)
 
     def variance(self) -> Array:
@@ -168,7 +166,7 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(a.nbytes for a in self.all_arrays().values())
+        return sum(a.nbytes for a in self.arrays().values())
 
     def required_moments(self) -> Moments:
         """Return the moments, which have to be there."""
@@ -191,13 +189,12 @@ class State:
             return
         got = f"{self.n_samples} sample{'s'[: self.n_samples != 1]}"
         if self.weighted:
-            _arguments.raise_error(
-                "sample_weight",
-                f"weights that add up to more than ddof = {ddof:g}",
-                f"{w:.3g} of {got}",
-                hint="a weight counts how often a sample is there; multiply them all by "
-                "len(w) / w.sum() to weigh samples against each other",
+            wanted = f"weights that add up to more than ddof = {ddof:g}"
+            hint = (
+                "a weight counts how often a sample is there; multiply them all by len(w) / w.sum() to weigh "
+                "samples against each other"
             )
+            _arguments.raise_error("sample_weight", wanted, f"{w:.3g} of {got}", hint=hint)
         _arguments.raise_error(name, f"more samples than ddof = {ddof:g} to estimate a covariance", got)
 
     def with_moments(self, moments: Moments, factored: tuple[Precision, Array] | None = None) -> Self:
@@ -220,11 +217,9 @@ class State:
         if not regularisation.needs_fourth:
             moments = moments.without_fourth()
         elif moments.fourth is None:
-            _arguments.raise_error(
-                "shrinkage",
-                "one that can be estimated from the moments of this model",
-                f"{regularisation.shrinkage!r}, for which it must be set before the first fit",
-            )
+            wanted = "one that can be estimated from the moments of this model"
+            got = f"{regularisation.shrinkage!r}, for which it must be set before the first fit"
+            _arguments.raise_error("shrinkage", wanted, got)
         return replace(self.with_moments(moments), regularisation=regularisation)
 
     def without_moments(self) -> Self:
@@ -246,7 +241,7 @@ class State:
             "limit": self.limit,
             "feature_names": self.feature_names,
         }
-        return values, self.all_arrays()
+        return values, self.arrays()
 
 
 def unpacked(values: Mapping[str, Any], arrays: Mapping[str, Array]) -> State:
