@@ -56,6 +56,15 @@ def test_constants_of_single_precision_beside_a_feature_of_one_ulp_leave_densiti
     assert np.isfinite(model.score_samples(x)).all()
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_merged_model_is_judged_by_the_coarser_precision_of_its_parts(rng, first):
+    double, single = rng.standard_normal((2, 40, 3))
+    double[:, 1] = 1000
+    single[:, 1] = 1000 + np.spacing(np.float32(1000)) * (np.arange(40) % 2)
+    parts = [fitted(x, reg_covar=0, dtype="float64") for x in (double, single.astype(np.float32))]
+    assert parts[first].merge(parts[1 - first]).rank == [2]
+
+
 @pytest.mark.parametrize("scale", [1e-100, 1.0, 1e100])
 @pytest.mark.parametrize("n", [5, 60])
 def test_a_known_ridge_drops_nothing(rng, n, scale):
