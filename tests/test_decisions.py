@@ -197,9 +197,12 @@ def test_leave_one_out_limits_of_pseudo_inverses_that_lose_a_direction_are_refus
 
 def test_a_calibrated_model_has_the_ranks_that_its_limit_needs(rng, monkeypatch):
     """No second leave-one-out; and other images are refused."""
-    x = images(rng, 20)
+    x = np.array(images(rng, 20))
+    x[:, 0], x[0, 0] = 0, 1e4  # the direction of one image alone
+    x, lazy = frozen(x), Lazy(x)
     model = MultiVariateGaussian().fit(x)
-    want = model.threshold(x, 0.1, source="training")
+    want = model.threshold(lazy, 0.1, source="training")
+    assert lazy.read == 40
     lazy = Lazy(x)
     assert model.calibrate(x).threshold(lazy, 0.1, source="training") == want
     assert lazy.read == 20  # leave-one-out reads again whatever loses digits
