@@ -262,17 +262,11 @@ def test_a_large_map_is_averaged_and_says_so(rng):
     assert "a cell is a mean over 3 patches\n" in strip.text
 
 
-def test_slices_lie_side_by_side(rng):
-    model = fitted(rng, (6, 2, 5, 3, 4))
-    card = read(model)
-    levels = card.map()
-    assert levels.shape == (2 * 3 + 1, 3 * 4 + 2)
-    assert (levels[3] == -1).all()
-    assert (levels[:, [4, 9]] == -1).all()
-    assert (levels[4:, 10:] == -1).all()
-    assert (levels >= 0).sum() == 5 * 12
-    assert "all 5 slices" in card.text
-    assert "the first 12 of 20 slices" in read(fitted(rng, (3, 1, 20, 2, 2))).text
+def test_a_grid_of_three_axes_has_its_facts_and_no_map(rng):
+    card = read(fitted(rng, (6, 2, 5, 3, 4)))
+    assert card.facts["grid"] == "5 \N{MULTIPLICATION SIGN} 3 \N{MULTIPLICATION SIGN} 4 = 60 patches"
+    assert card.facts["standard deviation"]
+    assert not any(tag == "svg" for tag, _ in card.tags)
 
 
 def test_the_card_loads_nothing_and_knows_no_theme(rng):

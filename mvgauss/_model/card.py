@@ -21,8 +21,8 @@ WORK = 10**8
 #: At most so many pixels along the longer side of a map.
 PIXELS = 170
 
-#: A picture has at most so many cells along an axis (a cell is then a mean), and so many slices.
-CELLS, SLICES = 64, 12
+#: A picture has at most so many cells along an axis: a cell is then a mean.
+CELLS = 64
 
 #: Viridis in steps: perceptually uniform, safe for the colour-blind, monotone in grey.
 COLOURS = (
@@ -192,12 +192,12 @@ def is_constant(values: Array) -> bool:
 
 
 def _figure(state: State) -> str:
-    """Return the map of the standard deviations over the grid, with its scale and caption."""
+    """Return the map of the standard deviations over a grid of one or two axes, with scale and caption."""
     values, _ = _deviations(state)
-    if values is None or is_constant(values):
+    if values is None or is_constant(values) or len(state.shape) > 2:
         return ""
     low, high = float(values.min()), float(values.max())
-    cells, note = _laid_out(values.reshape(state.shape or (1,)))
+    cells, note = _averaged(np.atleast_2d(values.reshape(state.shape)))
     # a strip is as high as can be seen, and the cells of a picture are squares
     wide = max(1, PIXELS // cells.shape[1])
     size = (wide, 18) if len(cells) == 1 else (max(1, min(wide, PIXELS // cells.shape[0])),) * 2
@@ -210,47 +210,29 @@ def _figure(state: State) -> str:
     )
 
 
-def _laid_out(values: Array) -> tuple[Array, str]:
-    """Return a grid as one picture, NaN where there is nothing, and what was done to fit it in."""
-    slices = np.atleast_2d(values)
-    slices = slices.reshape(-1, *slices.shape[-2:])
-    shown = slices[:SLICES]
-    columns = math.ceil(math.sqrt(len(shown)))
-    most = PIXELS if shown.shape[:2] == (1, 1) else max(1, CELLS // columns)
-    step = max(math.ceil(n / most) for n in shown.shape[1:])
-    note = f"; a cell is a mean over {step} patches" if step > 1 else ""
-    if step > 1 and shown.shape[1] > 1:
-        note += " along each axis"
-    if len(slices) > 1:
-        count = "all" if len(shown) == len(slices) else f"the first {len(shown)} of"
-        note += f"; {count} {len(slices):,} slices of the last two axes"
-    cells = _averaged(shown, step)
-    n, height, width = cells.shape
-    tiles = np.full((math.ceil(n / columns) * columns, height + 1, width + 1), np.nan)
-    tiles[:n, :-1, :-1] = cells
-    rows = tiles.reshape(-1, columns, height + 1, width + 1).swapaxes(1, 2)
-    return rows.reshape(-1, columns * (width + 1))[:-1, :-1], note
-
-
-def _averaged(pictures: Array, step: int) -> Array:
-    """Return the means of squares of `step` times `step`, smaller ones at the far edges."""
-    sums, counts = pictures, np.ones(pictures.shape)
-    for axis in (-1, -2):
-        starts = np.arange(0, pictures.shape[axis], step)
+def _averaged(values: Array) -> tuple[Array, str]:
+    """Return means over squares of patches, smaller ones at the far edges, and a note that they are means."""
+    strip = len(values) == 1
+    step = math.ceil(max(values.shape) / (PIXELS if strip else CELLS))
+    if step == 1:
+        return values, ""
+    sums, counts = values, np.ones(values.shape)
+    for axis in (1, 0):
+        starts = np.arange(0, values.shape[axis], step)
         sums, counts = (np.add.reduceat(a, starts, axis=axis) for a in (sums, counts))
-    return np.asarray(sums / counts)
+    note = f"; a cell is a mean over {step} patches"
+    return sums / counts, note if strip else f"{note} along each axis"
 
 
 def _svg(values: Array, size: tuple[int, int], name: str) -> str:
     """Draw numbers from 0 to 1 as coloured cells: one path for each colour, its runs as lines."""
     rows, columns = values.shape
-    levels = np.nan_to_num(np.minimum(values * len(COLOURS), len(COLOURS) - 1), nan=-1).astype(int)
+    levels = np.minimum(values * len(COLOURS), len(COLOURS) - 1).astype(int)
     runs = [""] * len(COLOURS)
     for y, row in enumerate(levels):
-        starts = np.flatnonzero(np.diff(row, prepend=-2))
+        starts = np.flatnonzero(np.diff(row, prepend=-1))
         for x, length in zip(starts, np.diff(starts, append=columns), strict=True):
-            if row[x] >= 0:
-                runs[row[x]] += f"M{x} {y}h{length}"
+            runs[row[x]] += f"M{x} {y}h{length}"
     paths = "".join(f'<path stroke="{c}" d="{d}"/>' for c, d in zip(COLOURS, runs, strict=True) if d)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{columns * size[0]}" height="{rows * size[1]}" '
