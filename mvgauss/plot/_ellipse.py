@@ -85,14 +85,12 @@ def ellipse(
         if v >= 1:
             _arguments.raise_error("level", "probabilities between 0 and 1", f"{v:g}")
     ax = axes_or_current(ax)
-    # the axis nearest to the first feature is the width, so that a diagonal is not turned
-    first = int(abs(vectors[0, 1]) >= abs(vectors[0, 0]))
-    turn = math.degrees(math.atan(vectors[1, first] / vectors[0, first]))
-    sides = 2 * np.sqrt(np.maximum(values[[first, 1 - first]], 0))
+    angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))  # of the longer axis
+    sides = 2 * np.sqrt(np.maximum(values[::-1], 0))
     patches = []
     for i, v in enumerate(levels):
         width, height = sides * math.sqrt(-2 * math.log1p(-v))
-        patch = Ellipse((float(mu[0]), float(mu[1])), width, height, angle=turn)
+        patch = Ellipse((float(mu[0]), float(mu[1])), width, height, angle=angle)
         patch.set(
             fill=False,
             edgecolor=mpl.rcParams["axes.edgecolor"],
