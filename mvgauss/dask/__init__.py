@@ -93,13 +93,7 @@ def parameters(
 
     Parameters
     ----------
-    model : MultiVariateGaussian
-        As in `fit`.
-    embedding : dask.array.Array, shape (N, C, *grid)
-        As in `fit`.
-    sample_weight : dask.array.Array or array_like, shape (N,), optional
-        As in `fit`.
-    split_every : int, default 4
+    model, embedding, sample_weight, split_every : object
         As in `fit`.
 
     Returns

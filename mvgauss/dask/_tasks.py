@@ -1,12 +1,12 @@
 """Graphs of tasks, each followed by what a worker does in a task of it.
 
+A task starts no threads and holds BLAS to one: the threads are the workers' own.
 The blocks of arrays of objects are `State`s, one for each chunk of patches (and of samples). Axes are
 numbered as those of the embedding: 0 is samples, `axis` features, the others are the grid.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial, reduce
 from typing import Any
@@ -37,13 +37,6 @@ Layout = tuple[int, np.dtype[Any]]  #: the axis of features, and the dtype that 
 # what a worker holds and sends, by which Dask places, spills and counts it
 sizeof.register(State, lambda state: state.nbytes)
 sizeof.register(MultiVariateGaussian, lambda model: model._state.nbytes if model._state else 0)
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold BLAS to one thread for a task, which starts none either: the threads are the workers' own."""
-    with threads.held():
-        yield
 
 
 def checked(model: object, x: object, state: State | None) -> tuple[da.Array, Embedding]:
@@ -118,7 +111,7 @@ def states(
     )
 
 
-@alone()
+@threads.held()
 def moments(
     x: Any,
     place: Place,
@@ -147,7 +140,7 @@ def moments(
         seen.raise_not_finite(slice(0, None), seen.stack(seen.value), small=small)
 
 
-@alone()
+@threads.held()
 def merged(states: State | list[State], axis: object, keepdims: bool) -> State:
     """Return the moments of all samples; those of one chunk come alone where a tree begins."""
     try:
@@ -190,7 +183,7 @@ def arrays(model: MultiVariateGaussian, x: da.Array, seen: Embedding, trees: da.
     return result
 
 
-@alone()
+@threads.held()
 def with_precision(state: State | list[State]) -> State:
     """Return the Gaussians of moments, which come in a list where they are of an axis with one block."""
     moments = state[0] if isinstance(state, list) else state
@@ -231,7 +224,7 @@ def scored(score: str, model: object, embedding: da.Array, **options: Any) -> da
     return result.map_blocks(np.squeeze, axis=seen.axis, drop_axis=seen.axis, token=score, meta=meta)
 
 
-@alone()
+@threads.held()
 def scores(
     x: Any, place: Place, state: State, *, layout: Layout, score: str, options: dict[str, Any]
 ) -> Array:
