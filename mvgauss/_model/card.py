@@ -199,8 +199,8 @@ def _figure(state: State) -> str:
     low, high = float(values.min()), float(values.max())
     cells, note = _averaged(np.atleast_2d(values.reshape(state.shape)))
     # a strip is as high as can be seen, and the cells of a picture are squares
-    wide = max(1, PIXELS // cells.shape[1])
-    size = (wide, 18) if len(cells) == 1 else (max(1, min(wide, PIXELS // cells.shape[0])),) * 2
+    side = PIXELS // max(cells.shape)
+    size = (side, 18) if len(cells) == 1 else (side, side)
     name = f"standard deviation by patch, {_number(low)} to {_number(high)}"
     bar = _svg(np.linspace(0, 1, len(COLOURS))[None], (7, 10), "colour scale")
     return (

@@ -177,9 +177,7 @@ def score_samples(model: MultiVariateGaussian | Mapping[str, da.Array], embeddin
 
     Parameters
     ----------
-    model : MultiVariateGaussian, or the mapping of `parameters`
-        As in `mahalanobis`.
-    embedding : dask.array.Array, shape (M, C, *grid)
+    model, embedding : object
         As in `mahalanobis`.
 
     Returns

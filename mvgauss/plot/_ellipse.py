@@ -81,9 +81,8 @@ def ellipse(
     if values[0] < -1e-5 * size:
         _arguments.raise_error("covariance", "a positive semi-definite matrix", f"eigenvalue {values[0]:.3g}")
     levels = [_arguments.number("level", v, low=0, above=True) for v in np.ravel(level)]
-    for v in levels:
-        if v >= 1:
-            _arguments.raise_error("level", "probabilities between 0 and 1", f"{v:g}")
+    if max(levels, default=0) >= 1:
+        _arguments.raise_error("level", "probabilities between 0 and 1", f"{max(levels):g}")
     ax = axes_or_current(ax)
     angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))  # of the longer axis
     sides = 2 * np.sqrt(np.maximum(values[::-1], 0))
