@@ -262,6 +262,14 @@ def test_a_large_map_is_averaged_and_says_so(rng):
     assert "a cell is a mean over 3 patches\n" in strip.text
 
 
+def test_cells_of_a_large_map_are_means_of_the_deviations(rng):
+    model = fitted(rng, (4, 1, 71, 99), reg_covar=0)
+    deviations = np.sqrt(model.covariance).reshape(71, 99)
+    want = [[deviations[i : i + 2, j : j + 2].mean() for j in range(0, 99, 2)] for i in range(0, 71, 2)]
+    scaled = (np.array(want) - deviations.min()) / np.ptp(deviations)
+    np.testing.assert_array_equal(read(model).map(), np.floor(scaled * len(cards.COLOURS)))
+
+
 def test_a_grid_of_three_axes_has_its_facts_and_no_map(rng):
     card = read(fitted(rng, (6, 2, 5, 3, 4)))
     assert card.facts["grid"] == "5 \N{MULTIPLICATION SIGN} 3 \N{MULTIPLICATION SIGN} 4 = 60 patches"
