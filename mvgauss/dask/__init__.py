@@ -93,13 +93,7 @@ def parameters(
 
     Parameters
     ----------
-    model : MultiVariateGaussian
-        As in `fit`.
-    embedding : dask.array.Array, shape (N, C, *grid)
-        As in `fit`.
-    sample_weight : dask.array.Array or array_like, shape (N,), optional
-        As in `fit`.
-    split_every : int, default 4
+    model, embedding, sample_weight, split_every : object
         As in `fit`.
 
     Returns
@@ -183,9 +177,7 @@ def score_samples(model: MultiVariateGaussian | Mapping[str, da.Array], embeddin
 
     Parameters
     ----------
-    model : MultiVariateGaussian, or the mapping of `parameters`
-        As in `mahalanobis`.
-    embedding : dask.array.Array, shape (M, C, *grid)
+    model, embedding : object
         As in `mahalanobis`.
 
     Returns

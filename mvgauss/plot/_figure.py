@@ -12,7 +12,6 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import ArrayLike
 
@@ -144,7 +143,7 @@ def panels(
 
 def colour_bar(
     figure: Figure | SubFigure, axes: Array, heat: ScalarMappable, d: Array, limit: float | None
-) -> Colorbar:
+) -> None:
     """Draw the colour bar of all maps, pointed where some are beyond its end, and mark the limit on it."""
     extend = "max" if d.max() > heat.norm.vmax else "neither"
     bar = figure.colorbar(heat, ax=axes, aspect=20 * len(axes), pad=0.01, extend=extend)
@@ -152,7 +151,6 @@ def colour_bar(
     if limit is not None:
         bar.set_label(f"standard deviations\n(outlined above {limit:.4g})")
         cased(bar.ax.axhline(limit, color="white", linewidth=1.2))
-    return bar
 
 
 def outline(ax: Axes, values: Array, extent: tuple[float, float, float, float]) -> None:

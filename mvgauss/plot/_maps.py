@@ -124,16 +124,8 @@ def overlay(
         Outline where the distances are larger, and mark it on the colour bar.
     alpha : float, default 0.8
         The largest opacity, more than 0 and at most 1.
-    titles : sequence of str, optional
-        One for each image, as in `anomaly_maps`.
-    vmax : float, optional
-        Distance at the upper end of the colour scale, as in `anomaly_maps`.
-    cmap : str or Colormap, default "inferno"
-        Colour map.
-    columns : int, optional
-        How many images side by side; by default all up to 6, else rows of equal length.
-    fig : Figure or SubFigure, optional
-        Where to draw; by default a new figure of `matplotlib.pyplot`, in constrained layout.
+    titles, vmax, cmap, columns, fig : optional
+        As in `anomaly_maps`; by default up to 6 images are side by side.
 
     Returns
     -------

@@ -28,7 +28,7 @@ _LABELS = {
 #: More different factors of a bound than these are rounded.
 _FACTORS = 64
 
-#: A plot has about so many points, half of them in the upper tail.
+#: A plot has at most so many points, half of them in the upper tail.
 _POINTS = 1000
 
 
@@ -69,8 +69,8 @@ def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = N
     Notes
     -----
     All patches are pooled: the distribution is the mixture of those of the patches, of equal shares. The i-th
-    smallest of n distances stands at the probability :math:`(i - \tfrac12) / n`; of many distances about a
-    thousand are drawn, more of them in the upper tail. Patches of one image are not independent, nor are
+    smallest of n distances stands at the probability :math:`(i - \tfrac12) / n`; of many distances at most
+    a thousand are drawn, more of them in the upper tail. Patches of one image are not independent, nor are
     images scored by one model, so that points scatter more than as many independent ones would.
 
     The axis names the distribution of `MultiVariateGaussian.p_value_law`: ``"hotelling"`` is exact,
@@ -101,11 +101,8 @@ def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = N
     if d.min() < 0:
         _arguments.raise_error("distances", "numbers >= 0", f"{d.min():g}")
     n = d.size
-    if n <= _POINTS:
-        i = np.arange(n)
-    else:
-        half = _POINTS // 2
-        i = np.unique(np.concatenate([np.linspace(0, n - 1, half), n - np.geomspace(1, n, half)]).astype(int))
+    half = _POINTS // 2
+    i = np.unique(np.concatenate([np.linspace(0, n - 1, half), n - np.geomspace(1, n, half)]).astype(int))
     y = np.sort(d, axis=None)[i]
     x = _quantiles(state, (n - i - 0.5) / n)
     ax = axes_or_current(ax)
