@@ -216,14 +216,6 @@ def test_a_single_variable_is_zero_dimensional_but_a_stack_keeps_its_axes(rng):
     assert cov(rng.standard_normal((1, 5, 3))).shape == (1, 3, 3)
 
 
-@given(x=samples([(3,), (2, 3), (2, 1, 2)], dtypes=[np.float64, np.float32, np.complex128]), size=block_sizes)
-def test_an_item_of_the_result_is_the_result_of_the_item(x, size):
-    with blocks_of(size):
-        whole = cov(x, ddof=0)
-    for i in np.ndindex(x.shape[:-2]):
-        assert_within(whole[i], np.atleast_2d(cov(x[i], ddof=0)), gap(x[i], ddof=0))
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.complex128])
 @pytest.mark.parametrize("kind", ["", "af"])

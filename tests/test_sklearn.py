@@ -47,23 +47,6 @@ def test_with_a_limit_decisions_of_weighted_and_of_repeated_samples_are_equal(rn
     np.testing.assert_array_equal(weighted.predict(x), repeated.predict(x))
 
 
-@pytest.mark.parametrize("ddof", [0, 1, 2.5])
-@pytest.mark.parametrize("shrinkage", [None, 0.3, "oas", "ledoit_wolf"])
-@pytest.mark.parametrize("c", [3, 30], ids=["a triangle", "rows"])
-def test_whole_weights_are_repetition_and_none_is_absence(rng, ddof, shrinkage, c):
-    x, w = rng.standard_normal((9, c)), frozen([0, 1, 3, 2, 0, 1, 2, 1, 3])
-    options = {"ddof": ddof, "shrinkage": shrinkage}
-    weighted = MultiVariateGaussian(**options).fit(x, sample_weight=w)
-    for other in (
-        MultiVariateGaussian(**options).fit(np.repeat(x, w, axis=0)),
-        MultiVariateGaussian(**options).fit(x[w > 0], sample_weight=w[w > 0]),
-    ):
-        np.testing.assert_allclose(weighted.mean, other.mean, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(weighted.covariance, other.covariance, rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(weighted.mahalanobis(x), other.mahalanobis(x), rtol=1e-11)
-        np.testing.assert_allclose(weighted.score_samples(x), other.score_samples(x), rtol=1e-11)
-
-
 def test_the_tables_of_scikit_learn_have_one_gaussian(rng):
     from sklearn.covariance import EmpiricalCovariance
 
@@ -101,21 +84,6 @@ def test_a_clone_has_the_parameters_and_not_the_fit(rng):
         with pytest.raises(NotFittedError, match="not fitted yet"):
             getattr(copy, attribute)
     np.testing.assert_array_equal(copy.fit(x).covariance, model.covariance)
-
-
-def test_a_pipeline_ends_in_a_model(rng):
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    x = frozen(5 + 3 * rng.standard_normal((40, 4)))
-    pipeline = make_pipeline(StandardScaler(), MultiVariateGaussian()).fit(x)
-    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
-    want = MultiVariateGaussian().fit(scaled)
-    np.testing.assert_allclose(pipeline.decision_function(x), want.decision_function(scaled), rtol=1e-9)
-    np.testing.assert_allclose(pipeline.score_samples(x), want.score_samples(scaled), rtol=1e-9)
-    np.testing.assert_array_equal(pipeline.predict(x), want.predict(scaled))
-    pipeline.set_params(multivariategaussian__reg_covar=2.0).fit(x)
-    assert pipeline[-1].reg_covar == 2.0
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))

@@ -138,8 +138,11 @@ def test_the_first_part_may_be_a_single_sample(rng):
     x = frozen(rng.standard_normal((6, 3, 2)))
     model = MultiVariateGaussian().partial_fit(x[:1])
     np.testing.assert_array_equal(model.mean, x[0])
-    with pytest.raises(ValueError, match=r"^the fitted embedding: expected more .*ddof = 1.*, got 1 sample$"):
-        model.mahalanobis(x)
+    for call in (model.mahalanobis, model.p_value, model.predict, lambda x: model.covariance):
+        with pytest.raises(
+            ValueError, match=r"^the fitted embedding: expected more .*ddof = 1.*, got 1 sample$"
+        ):
+            call(x)
     assert_same(model.partial_fit(x[1:]), MultiVariateGaussian().fit(x), x)
 
 
