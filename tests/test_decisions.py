@@ -7,24 +7,13 @@ import threading
 
 import numpy as np
 import pytest
-from common import frozen, needs_threads
+from common import OnDisk, frozen, needs_threads
 
 from mvgauss import DefaultThresholdWarning, FewSamplesWarning, MultiVariateGaussian, PictureWarning
 
 
 def images(rng, n, c=3, grid=(2, 2), dtype=np.float64):
     return frozen(rng.standard_normal((n, c, *grid)), dtype)
-
-
-class Lazy:
-    """An array that can only be indexed, and how often it was."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype, self.read = array, array.shape, array.dtype, 0
-
-    def __getitem__(self, index):
-        self.read += self.array[index].shape[0]
-        return self.array[index]
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -204,9 +193,9 @@ def test_a_calibrated_model_has_the_ranks_that_its_limit_needs(rng, monkeypatch)
     x = images(rng, 20)
     model = MultiVariateGaussian().fit(x)
     want = model.threshold(x, 0.1, source="training")
-    lazy = Lazy(x)
-    assert model.calibrate(x).threshold(lazy, 0.1, source="training") == want
-    assert lazy.read == 20  # leave-one-out reads again whatever loses digits
+    disk = OnDisk(x)
+    assert model.calibrate(x).threshold(disk, 0.1, source="training") == want
+    disk.was_read_once()  # leave-one-out reads again whatever loses digits
     for other in (images(rng, 20), x[1:], x + 1):
         with pytest.raises(ValueError, match="embedding: expected the 20 samples that were fitted"):
             model.threshold(other, 0.1, source="training")
@@ -215,9 +204,9 @@ def test_a_calibrated_model_has_the_ranks_that_its_limit_needs(rng, monkeypatch)
 @pytest.mark.parametrize("n", [20, 7])
 def test_held_out_images_are_read_once(rng, n):
     x = images(rng, 20)
-    lazy, model = Lazy(images(rng, n)), MultiVariateGaussian().fit(x)
-    assert model.threshold(lazy, 0.2) == MultiVariateGaussian().fit(x).threshold(lazy.array, 0.2)
-    assert lazy.read == n
+    disk, model = OnDisk(images(rng, n)), MultiVariateGaussian().fit(x)
+    assert model.threshold(disk, 0.2) == MultiVariateGaussian().fit(x).threshold(disk.array, 0.2)
+    disk.was_read_once()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -5,31 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import assert_within, frozen, needs_threads, seeds
+from common import OnDisk, assert_within, frozen, needs_threads, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mvgauss import MultiVariateGaussian
 from mvgauss._model import embedding
-
-
-class OnDisk:
-    """An array that NumPy cannot view: it has a shape and a dtype, and notes what is read of it."""
-
-    def __init__(self, array):
-        self._array, self.reads = array, []
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __getitem__(self, key):
-        result = self._array[key].copy()
-        self.reads.append((key, result.nbytes))
-        return result
-
-    def __array__(self, *_, **__):
-        raise AssertionError("read as a whole")
-
-    def __iter__(self):
-        raise AssertionError("read sample by sample")
 
 
 @pytest.fixture
@@ -47,17 +28,6 @@ def x(rng):
 @pytest.fixture
 def model(x):
     return MultiVariateGaussian().fit(x)
-
-
-def covers(disk, times=1):
-    """Assert that the samples were read in order, each so many times, in slices of axis 0."""
-    seen = []
-    for key, _ in disk.reads:
-        key = key[0] if isinstance(key, tuple) else key
-        assert isinstance(key, slice)
-        assert key.step in (None, 1)
-        seen += range(*key.indices(disk.shape[0]))
-    assert seen == times * list(range(disk.shape[0]))
 
 
 def never_more_than_a_part(disk):
@@ -81,7 +51,7 @@ def test_a_fit_reads_every_sample_once_part_by_part(x, small_parts, method, weig
     options = {} if w is None or method == "forward" else {"sample_weight": w}
     model = MultiVariateGaussian()
     getattr(model, method)(disk, **options)
-    covers(disk)
+    disk.was_read_once()
     never_more_than_a_part(disk)
     assert len(disk.reads) == 6
     close(model, MultiVariateGaussian().fit(x, **options), x)
@@ -101,7 +71,7 @@ def test_the_size_of_the_parts_changes_nothing_but_rounding(seed, n, size, dtype
     got = model.fit(disk)
     want = MultiVariateGaussian(ddof=0).fit(x)
     assert got.mean.dtype == want.mean.dtype
-    covers(disk)
+    disk.was_read_once()
     eps = 1e-13 if dtype is not np.float32 else 1e-6
     assert_within(got.mean, want.mean, 300 * eps * np.ones(want.mean.shape))
     assert_within(got.covariance, want.covariance, 300**2 * eps * np.ones(want.covariance.shape))
@@ -150,7 +120,7 @@ def test_tokens_are_read_from_disk_too(x, small_parts):
     disk = OnDisk(tokens)
     got = MultiVariateGaussian(feature_axis=-1).fit(disk)
     close(got, MultiVariateGaussian(feature_axis=-1).fit(tokens), tokens)
-    covers(disk)
+    disk.was_read_once()
     np.testing.assert_allclose(got.contributions(OnDisk(tokens)), got.contributions(tokens), atol=1e-12)
 
 
@@ -300,7 +270,7 @@ def test_what_is_scored_is_read_in_whole_chunks_where_those_are_not_too_long(n, 
     )
     model.read_bytes = size
     model.mahalanobis(disk)
-    covers(disk)
+    disk.was_read_once()
     lengths, starts = [read // 48 for _, read in disk.reads], [key.start for key, _ in disk.reads]
     longest, chunk = max(1, size // 48), 1 if contiguous else min(chunk, n)
     assert max(lengths) <= longest
@@ -317,7 +287,7 @@ def test_what_is_fitted_is_read_by_half_as_many_samples_as_features_or_some_hund
     disk, model = OnDisk(rng.standard_normal((520, c))), MultiVariateGaussian()
     model.read_bytes = 1
     model.partial_fit(disk)
-    covers(disk)
+    disk.was_read_once()
     assert {read // (8 * c) for _, read in disk.reads[:-1]} == {wanted}
     model.mahalanobis(disk)
     assert [read // (8 * c) for _, read in disk.reads[-520:]] == [1] * 520

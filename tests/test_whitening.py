@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from common import EPS, SINGLE, assert_within, covariances, frozen
+from common import EPS, SINGLE, assert_within, covariances, frozen, seeds
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mvgauss import ConstantPatchWarning, MultiVariateGaussian, cov, mahalanobis, pinv
 
@@ -26,12 +28,18 @@ def test_the_units_of_features_change_no_rank_and_no_distance(rng, n, units):
     x = rng.standard_normal((max(n, c + 2), c))
     plain, scaled = fitted(x, reg_covar=0), fitted(x * units, reg_covar=0)
     assert plain.rank == scaled.rank == [c]
-    assert fitted(x[:2] * units, reg_covar=0).rank == [1]
     y = rng.standard_normal((5, c)) + 3
     np.testing.assert_allclose(scaled.mahalanobis(y * units), plain.mahalanobis(y), rtol=1e-11)
     np.testing.assert_allclose(
         scaled.score_samples(y * units) + np.log(units).sum(), plain.score_samples(y), rtol=1e-11
     )
+
+
+@given(seeds, st.lists(st.integers(-60, 60), min_size=9, max_size=9))
+def test_the_units_of_few_samples_change_no_rank(seed, exponents):
+    """Where directions are missing, it depends on the units which these are."""
+    x = np.random.default_rng(seed).standard_normal((4, 9))
+    assert fitted(x * 10.0 ** np.array(exponents), reg_covar=0).rank == [3]
 
 
 @pytest.mark.parametrize("few", [False, True], ids=["squares", "rows"])
