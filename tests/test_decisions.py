@@ -83,12 +83,20 @@ def test_a_model_of_given_sizes_scores_before_fit_and_does_not_decide(rng):
         model.threshold_ = 2.0
 
 
+def test_the_parameters_that_a_model_unpacks_into_are_of_one_fit(rng):
+    x, other = images(rng, 30), images(rng, 30)
+    model = MultiVariateGaussian().fit(x)
+    want, parameters = list(model), iter(model)
+    np.testing.assert_array_equal(next(parameters), want[0])
+    model.fit(other)
+    np.testing.assert_array_equal(next(parameters), want[1])
+
+
 QUESTIONS = {
     "decision_function": lambda model, x: [model.decision_function(x)],
     "offset_": lambda model, x: [model.offset_],
     "p_value": lambda model, x: [model.p_value(x)],
     "image_p_value": lambda model, x: [model.image_p_value(x)],
-    "parameters": lambda model, x: list(model),
 }
 
 

@@ -323,19 +323,14 @@ def test_numbers_that_are_delivered_with_more_digits_than_declared_keep_them(x, 
     np.testing.assert_allclose(model.leave_one_out(disk), want.leave_one_out(whole / 8), rtol=1e-10)
 
 
-def test_another_shape_is_refused_before_it_is_read(x, model):
-    disk = OnDisk(x[:, :3])
+def test_another_shape_or_number_of_weights_is_refused_before_anything_is_read(x, model):
+    disk, other = OnDisk(x), OnDisk(x[:, :3])
     for method in (model.partial_fit, model.mahalanobis, model.leave_one_out):
         with pytest.raises(ValueError, match="embedding: expected 4 features, got 3"):
-            method(disk)
-    assert not disk.reads
-
-
-def test_weights_of_another_length_are_refused_before_anything_is_read(x):
-    disk = OnDisk(x)
+            method(other)
     with pytest.raises(ValueError, match="sample_weight: expected shape"):
         MultiVariateGaussian().fit(disk, sample_weight=np.ones(10))
-    assert not disk.reads
+    assert not disk.reads + other.reads
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -395,19 +390,23 @@ def test_a_lazy_fit_holds_one_part(tmp_path, rng, monkeypatch):
     assert peak < 20 << 20  # of 41 MB
 
 
-def test_an_hdf5_dataset_is_read_in_parts(x, small_parts, tmp_path):
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        disk = file.create_dataset("x", data=x)
-        got = MultiVariateGaussian().fit(disk)
-        close(got, MultiVariateGaussian().fit(x), x)
-        np.testing.assert_allclose(got.mahalanobis(disk), got.mahalanobis(x), rtol=1e-13)
+def hdf5(x, folder):
+    file = pytest.importorskip("h5py").File(folder / "x.h5", "w")
+    return file.create_dataset("x", data=x)
 
 
-def test_a_zarr_array_is_read_in_parts(x, small_parts, tmp_path):
-    zarr = pytest.importorskip("zarr")
-    disk = zarr.open(str(tmp_path / "x.zarr"), mode="w", shape=x.shape, chunks=(2, *x.shape[1:]), dtype="f8")
+def zarr(x, folder):
+    chunks = (2, *x.shape[1:])
+    disk = pytest.importorskip("zarr").open(
+        str(folder / "x.zarr"), mode="w", shape=x.shape, chunks=chunks, dtype="f8"
+    )
     disk[:] = x
+    return disk
+
+
+@pytest.mark.parametrize("kind", [hdf5, zarr])
+def test_arrays_of_hdf5_and_zarr_are_read_in_parts(x, small_parts, tmp_path, kind):
+    disk = kind(x, tmp_path)
     got = MultiVariateGaussian().fit(disk)
     close(got, MultiVariateGaussian().fit(x), x)
     np.testing.assert_allclose(got.mahalanobis(disk), got.mahalanobis(x), rtol=1e-13)

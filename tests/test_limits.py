@@ -20,6 +20,22 @@ def largest(d):
 
 
 @pytest.mark.parametrize(
+    ("n", "rate", "k"),
+    [
+        (19, 0.05, 19),
+        (99, 0.01, 99),
+        (9, 0.1, 9),
+        (9, 0.3, 7),
+        (999, 0.001, 999),
+        (1, 0.5, 1),
+        (99, 0.29, 71),
+    ],
+)
+def test_the_limit_of_a_rate_that_divides_evenly_loses_nothing_to_rounding(n, rate, k):
+    assert conformal_threshold(np.arange(1.0, n + 1), rate) == k
+
+
+@pytest.mark.parametrize(
     ("n", "rate", "least"), [(18, 0.05, "0.05263"), (98, 0.01, "0.0101"), (3, 0.2, "0.25")]
 )
 def test_a_rate_too_small_for_the_images_is_refused_naming_the_smallest(train, n, rate, least):
