@@ -35,12 +35,6 @@ def test_a_ridge_is_kept_beside_a_loud_feature(c, least, kept):
     assert want.min() > least
 
 
-def pictures(n, side, noise=100):
-    r = np.random.default_rng(0)
-    bright = 30000 + 12000 * r.normal(size=(n, 1))
-    return frozen(np.clip(bright + noise * r.normal(size=(n, side * side)), 0, 65535).astype(np.uint16))
-
-
 @pytest.mark.parametrize("n", [6, 60])
 @pytest.mark.parametrize("ridge", [0.01, 1e-6])
 def test_a_ridge_far_below_the_rounding_of_the_variances_is_a_floor(n, ridge):

@@ -181,12 +181,6 @@ def test_no_degrees_of_freedom_give_what_numpy_gives_and_warn(n, ddof):
     assert (first in said) == (first in numpy_said) == (n <= ddof)
 
 
-def quietly_numbers(function, *args, **kwargs):
-    """Call with the warnings of floating point off, those of Python on."""
-    with np.errstate(all="ignore"):
-        return function(*args, **kwargs)
-
-
 @pytest.mark.parametrize("function", [lambda x: cov(x), lambda x: Moments(x).cov()], ids=["cov", "Moments"])
 def test_the_warning_points_at_the_caller(function):
     with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="Degrees of freedom") as caught:
