@@ -47,29 +47,20 @@ def entries(covariance, tolerance=1e-10):
 
 
 @may_be_constant
-@given(samples(), st.sampled_from(ESTIMATED), block_sizes)
-def test_estimated_shrinkage_is_that_of_scikit_learn(x, shrinkage, size):
-    want, rho = theirs(x, shrinkage)
-    with blocks_of(size):
-        model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
-    if len(x) > 1:  # of one sample nothing is left to shrink
-        assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
-    assert_within(model.covariance, want, entries(want))
-
-
-@may_be_constant
-@given(samples(), st.sampled_from(ESTIMATED), st.lists(st.integers(0, 100), max_size=6), st.booleans())
-def test_estimated_shrinkage_of_a_stream_is_that_of_the_whole(x, shrinkage, cuts, merged):
+@pytest.mark.parametrize("road", ["fit", "stream", "merge"])
+@given(samples(), st.sampled_from(ESTIMATED), st.lists(st.integers(0, 100), max_size=6), block_sizes)
+def test_estimated_shrinkage_is_that_of_scikit_learn_on_every_road(road, x, shrinkage, cuts, size):
     want, rho = theirs(x, shrinkage)
     options = {"shrinkage": shrinkage, "ddof": 0, "reg_covar": 0}
-    edges = sorted({0, len(x), *(c % len(x) for c in cuts)})
     model = MultiVariateGaussian(**options)
-    for a, b in pairwise(edges):
-        if merged:
-            model.merge(MultiVariateGaussian(**options).partial_fit(x[a:b]))
+    with blocks_of(size):
+        if road == "fit":
+            model.fit(x)
         else:
-            model.partial_fit(x[a:b])
-    if len(x) > 1:
+            for a, b in pairwise(sorted({0, len(x), *(c % len(x) for c in cuts)})):
+                part = MultiVariateGaussian(**options).partial_fit(x[a:b])
+                model.merge(part) if road == "merge" else model.partial_fit(x[a:b])
+    if len(x) > 1:  # of one sample nothing is left to shrink
         assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
     assert_within(model.covariance, want, entries(want))
 
