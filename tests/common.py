@@ -47,6 +47,35 @@ def blocks_of(size):
         blocks.BLOCK_BYTES = before
 
 
+class OnDisk:
+    """An array that NumPy cannot view: it has a shape and a dtype, and notes what is read of it."""
+
+    def __init__(self, array):
+        self.array, self.reads = array, []
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key):
+        result = self.array[key].copy()
+        self.reads.append((key, result.nbytes))
+        return result
+
+    def __array__(self, *_, **__):
+        raise AssertionError("read as a whole")
+
+    def __iter__(self):
+        raise AssertionError("read sample by sample")
+
+    def was_read_once(self):
+        """Assert that the samples were read in order, each once, in slices of axis 0."""
+        seen = []
+        for key, _ in self.reads:
+            key = key[0] if isinstance(key, tuple) else key
+            assert isinstance(key, slice)
+            assert key.step in (None, 1)
+            seen += range(*key.indices(self.shape[0]))
+        assert seen == list(range(self.shape[0]))
+
+
 @st.composite
 def samples(draw, stacks=STACKS, n=(1, 12), c=(1, 6), dtypes=(np.float64,), scales=SCALES):
     """Draw read-only observations ``(..., N, C)`` of some scale, offset and dtype."""
@@ -269,6 +298,17 @@ def assert_within(got, want, bound):
     bound = bound.reshape(want.shape) if bound.size == want.size else np.broadcast_to(bound, want.shape)
     worst = np.max(error[finite] / np.maximum(bound[finite], np.finfo(np.float64).tiny), initial=0)
     assert worst <= 1, f"error is {worst:.3g} times the bound: {error[finite].max()}"
+
+
+def run_onnx(path, names=None, **fed):
+    """Return the outputs of an ONNX file by name."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # that a limit can be changed is warned of
+    session = onnxruntime.InferenceSession(path, options)
+    names = [output.name for output in session.get_outputs()] if names is None else names
+    return dict(zip(names, session.run(names, fed), strict=True))
 
 
 def quietly(function, *args, **kwargs):

@@ -9,7 +9,6 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from threadpoolctl import threadpool_info
 
 import mvgauss
 from benchmarks import agreement, rows
@@ -110,29 +109,3 @@ def test_a_module_that_is_not_installed_is_named(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"linalg.inv \(no torch\).*onnxruntime \(no .*onnxruntime\)", done.stdout, re.S)
     assert re.search(r"Not installed, so not measured: .*onnxruntime, torch\.", done.stdout)
-
-
-def kernels(stdout):
-    """Return the kernels of BLAS that are named."""
-    return re.findall(r"with\s(\w+)\skernels", stdout)
-
-
-@pytest.mark.slow
-def test_the_kernels_are_named_and_no_setting_chooses_them(monkeypatch):
-    plain = run("--only", "pinv-deficient")
-    pools = [i for i in threadpool_info() if i.get("architecture")]
-    assert bool(kernels(plain.stdout)) == bool(pools), plain.stdout + plain.stderr
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    done = run("--only", "pinv-deficient")
-    assert done.returncode == 0, done.stdout + done.stderr
-    named = re.findall(r"OPENBLAS_\w+", done.stdout.splitlines()[0])
-    assert named[:1] + named[-1:] == ["OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS"]
-    assert kernels(done.stdout) == kernels(plain.stdout)
-
-
-@pytest.mark.slow
-def test_an_unknown_row_is_refused_with_the_names_there_are():
-    done = run("--only", "nothing")
-    assert done.returncode == 2
-    assert re.search("expected parts of fit-100.* got nothing", done.stderr)

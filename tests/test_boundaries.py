@@ -35,30 +35,6 @@ def test_a_ridge_is_kept_beside_a_loud_feature(c, least, kept):
     assert want.min() > least
 
 
-def pictures(n, side, noise=100):
-    r = np.random.default_rng(0)
-    bright = 30000 + 12000 * r.normal(size=(n, 1))
-    return frozen(np.clip(bright + noise * r.normal(size=(n, side * side)), 0, 65535).astype(np.uint16))
-
-
-@pytest.mark.parametrize("side", [16, pytest.param(24, marks=pytest.mark.slow)])
-def test_a_ridge_is_kept_under_pictures_of_varying_brightness(side):
-    x = pictures(203, side)
-    model = MultiVariateGaussian().fit(x[:200])
-    bound = float(model.diagnostics()["condition"]) * EPS["float64"]  # about 1e-3
-    want = svd_gaussian(x[:200]).mahalanobis(x[200:])
-    np.testing.assert_allclose(model.mahalanobis(x[200:]), want, rtol=bound)
-    assert (model.rank == side * side).all()
-
-
-@pytest.mark.parametrize(("n", "c"), [(5, 40), (20, 40), (41, 40), (90, 40)])
-def test_a_distance_is_at_most_that_of_the_ridge_alone(n, c):
-    x, y = frozen(draws(n, c) * 1e3), frozen(draws(4, c) * 1e3)
-    model = MultiVariateGaussian(reg_covar=1e-4).fit(x)
-    z = y - x.mean(axis=0)
-    assert (model.mahalanobis(y, squared=True) <= (z * z).sum(axis=1) / 1e-4 * (1 + 1e-12)).all()
-
-
 @pytest.mark.parametrize("n", [6, 60])
 @pytest.mark.parametrize("ridge", [0.01, 1e-6])
 def test_a_ridge_far_below_the_rounding_of_the_variances_is_a_floor(n, ridge):
@@ -112,41 +88,8 @@ def test_the_pseudo_inverses_of_a_model_give_it_back_with_their_rank(kept):
 # leave-one-out
 
 
-def test_a_gross_outlier_is_never_normal_when_it_is_left_out():
-    x = draws(200, 20)
-    x[:, 3] *= 1e-6
-    x[0, 3] = 1
-    got = MultiVariateGaussian(reg_covar=0).fit(x).leave_one_out(frozen(x))
-    np.testing.assert_allclose(got[0], svd_gaussian(x[1:], reg_covar=0).mahalanobis(x[:1])[0], rtol=1e-8)
-    assert got[0] > 1e6
-
-
-@pytest.mark.parametrize("ridge", [0.01, 0])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n", [4, 9, 10, 11, 19, 20, 21, 22, 45])
-def test_leaving_one_out_is_fitting_without_it(ridge, n, weighted):
-    r = np.random.default_rng(n)
-    x = frozen(r.normal(size=(n, 20, 2)) * np.linspace(0.5, 3, 20)[:, None] + 5)
-    w = frozen(r.integers(0, 4, n) + (np.arange(n) < 3)) if weighted else None
-    got = MultiVariateGaussian(reg_covar=ridge).fit(x, sample_weight=w).leave_one_out(x, w)
-    times = np.ones(n, int) if w is None else w.astype(int)
-    for i in range(n):
-        others = np.delete(x, i, axis=0).repeat(np.delete(times, i), axis=0)
-        want = MultiVariateGaussian(reg_covar=ridge).fit(others).mahalanobis(x[i : i + 1])[0]
-        np.testing.assert_allclose(got[i], want, rtol=1e-7)
-
-
 # ---------------------------------------------------------------------------------------------------------
 # rank, in whatever dtype the data were stored
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-def test_ten_softmax_features_have_rank_nine(dtype):
-    e = np.exp(draws(300, 10))
-    x = (e / e.sum(axis=1, keepdims=True)).astype(dtype)
-    model = MultiVariateGaussian(reg_covar=0).fit(x)
-    assert model.rank == [9]
-    assert model.mahalanobis(x).max() < 10
 
 
 @pytest.mark.parametrize(
@@ -177,7 +120,7 @@ def test_parts_of_deficient_data_in_several_dtypes_have_the_rank_of_the_data(dty
 
 
 @pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.4, None])
-@pytest.mark.parametrize("scale", [1e8, 1e-13, 1e60, 1e-60])
+@pytest.mark.parametrize("scale", [1e8, 1e-13, 1e70, 1e-70])
 @pytest.mark.parametrize("n", [6, 40])
 def test_a_common_factor_of_the_data_changes_no_intensity_and_no_distance(shrinkage, scale, n):
     x = draws(n, 10)

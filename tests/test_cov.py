@@ -181,12 +181,6 @@ def test_no_degrees_of_freedom_give_what_numpy_gives_and_warn(n, ddof):
     assert (first in said) == (first in numpy_said) == (n <= ddof)
 
 
-def quietly_numbers(function, *args, **kwargs):
-    """Call with the warnings of floating point off, those of Python on."""
-    with np.errstate(all="ignore"):
-        return function(*args, **kwargs)
-
-
 @pytest.mark.parametrize("function", [lambda x: cov(x), lambda x: Moments(x).cov()], ids=["cov", "Moments"])
 def test_the_warning_points_at_the_caller(function):
     with np.errstate(all="ignore"), pytest.warns(RuntimeWarning, match="Degrees of freedom") as caught:
@@ -214,14 +208,6 @@ def test_a_single_variable_is_zero_dimensional_but_a_stack_keeps_its_axes(rng):
     assert cov(x).shape == (2, 1, 1)
     assert cov(x[:1]).shape == (1, 1, 1)
     assert cov(rng.standard_normal((1, 5, 3))).shape == (1, 3, 3)
-
-
-@given(x=samples([(3,), (2, 3), (2, 1, 2)], dtypes=[np.float64, np.float32, np.complex128]), size=block_sizes)
-def test_an_item_of_the_result_is_the_result_of_the_item(x, size):
-    with blocks_of(size):
-        whole = cov(x, ddof=0)
-    for i in np.ndindex(x.shape[:-2]):
-        assert_within(whole[i], np.atleast_2d(cov(x[i], ddof=0)), gap(x[i], ddof=0))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

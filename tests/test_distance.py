@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.spatial.distance
 from common import (
     EPS,
     LAYOUTS,
@@ -216,14 +215,6 @@ def test_mahalanobis_is_the_root_of_the_quadratic_form(problem, size):
     # the quadratic form itself loses half of the digits of what is not in the range of P
     noise = np.sqrt(64 * s.shape[-1] * EPS * ((x - mean[:, None]) ** 2).sum(-1) / spectrum(s)[1][:, None])
     assert_within(got, want, bound_of(x, s, want) + np.where(want < noise, noise, noise**2 / want))
-
-
-@given(problems(full=True))
-def test_mahalanobis_is_scipys(problem):
-    x, mean, s = problem
-    p = pinv(s)
-    want = [[scipy.spatial.distance.mahalanobis(v, mean[i], p[i]) for v in x[i]] for i in range(3)]
-    assert_within(mahalanobis(x, mean, p), want, bound_of(x, s, np.array(want)))
 
 
 @given(problems())

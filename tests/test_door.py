@@ -240,11 +240,3 @@ def test_who_wants_an_order_alone_is_told_that_it_needs_no_limit(rng):
         decision = many.decision_function(x[:, :5])
     for scores in (many.score_samples(x[:, :5]), -many.mahalanobis(x[:, :5])):
         np.testing.assert_array_equal(np.argsort(scores.ravel()), np.argsort(decision))
-
-
-def test_a_distance_at_the_limit_is_not_flagged(x):
-    model = MultiVariateGaussian().fit(x)
-    largest = model.mahalanobis(x).max(axis=(1, 2))
-    for limit in largest[:5]:
-        model.threshold_ = limit
-        np.testing.assert_array_equal(model.predict(x) == -1, largest > limit)

@@ -5,31 +5,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from common import assert_within, frozen, needs_threads, seeds
+from common import OnDisk, assert_within, frozen, needs_threads, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mvgauss import MultiVariateGaussian
 from mvgauss._model import embedding
-
-
-class OnDisk:
-    """An array that NumPy cannot view: it has a shape and a dtype, and notes what is read of it."""
-
-    def __init__(self, array):
-        self._array, self.reads = array, []
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __getitem__(self, key):
-        result = self._array[key].copy()
-        self.reads.append((key, result.nbytes))
-        return result
-
-    def __array__(self, *_, **__):
-        raise AssertionError("read as a whole")
-
-    def __iter__(self):
-        raise AssertionError("read sample by sample")
 
 
 @pytest.fixture
@@ -47,17 +28,6 @@ def x(rng):
 @pytest.fixture
 def model(x):
     return MultiVariateGaussian().fit(x)
-
-
-def covers(disk, times=1):
-    """Assert that the samples were read in order, each so many times, in slices of axis 0."""
-    seen = []
-    for key, _ in disk.reads:
-        key = key[0] if isinstance(key, tuple) else key
-        assert isinstance(key, slice)
-        assert key.step in (None, 1)
-        seen += range(*key.indices(disk.shape[0]))
-    assert seen == times * list(range(disk.shape[0]))
 
 
 def never_more_than_a_part(disk):
@@ -81,7 +51,7 @@ def test_a_fit_reads_every_sample_once_part_by_part(x, small_parts, method, weig
     options = {} if w is None or method == "forward" else {"sample_weight": w}
     model = MultiVariateGaussian()
     getattr(model, method)(disk, **options)
-    covers(disk)
+    disk.was_read_once()
     never_more_than_a_part(disk)
     assert len(disk.reads) == 6
     close(model, MultiVariateGaussian().fit(x, **options), x)
@@ -109,7 +79,7 @@ def test_the_size_of_the_parts_changes_nothing_but_rounding(seed, n, size, dtype
     got = model.fit(disk)
     want = MultiVariateGaussian(ddof=0).fit(x)
     assert got.mean.dtype == want.mean.dtype
-    covers(disk)
+    disk.was_read_once()
     eps = 1e-13 if dtype is not np.float32 else 1e-6
     assert_within(got.mean, want.mean, 300 * eps * np.ones(want.mean.shape))
     assert_within(got.covariance, want.covariance, 300**2 * eps * np.ones(want.covariance.shape))
@@ -158,7 +128,7 @@ def test_tokens_are_read_from_disk_too(x, small_parts):
     disk = OnDisk(tokens)
     got = MultiVariateGaussian(feature_axis=-1).fit(disk)
     close(got, MultiVariateGaussian(feature_axis=-1).fit(tokens), tokens)
-    covers(disk)
+    disk.was_read_once()
     np.testing.assert_allclose(got.contributions(OnDisk(tokens)), got.contributions(tokens), atol=1e-12)
 
 
@@ -308,7 +278,7 @@ def test_what_is_scored_is_read_in_whole_chunks_where_those_are_not_too_long(n, 
     )
     model.read_bytes = size
     model.mahalanobis(disk)
-    covers(disk)
+    disk.was_read_once()
     lengths, starts = [read // 48 for _, read in disk.reads], [key.start for key, _ in disk.reads]
     longest, chunk = max(1, size // 48), 1 if contiguous else min(chunk, n)
     assert max(lengths) <= longest
@@ -325,7 +295,7 @@ def test_what_is_fitted_is_read_by_half_as_many_samples_as_features_or_some_hund
     disk, model = OnDisk(rng.standard_normal((520, c))), MultiVariateGaussian()
     model.read_bytes = 1
     model.partial_fit(disk)
-    covers(disk)
+    disk.was_read_once()
     assert {read // (8 * c) for _, read in disk.reads[:-1]} == {wanted}
     model.mahalanobis(disk)
     assert [read // (8 * c) for _, read in disk.reads[-520:]] == [1] * 520
@@ -361,19 +331,14 @@ def test_numbers_that_are_delivered_with_more_digits_than_declared_keep_them(x, 
     np.testing.assert_allclose(model.leave_one_out(disk), want.leave_one_out(whole / 8), rtol=1e-10)
 
 
-def test_another_shape_is_refused_before_it_is_read(x, model):
-    disk = OnDisk(x[:, :3])
+def test_another_shape_or_number_of_weights_is_refused_before_anything_is_read(x, model):
+    disk, other = OnDisk(x), OnDisk(x[:, :3])
     for method in (model.partial_fit, model.mahalanobis, model.leave_one_out):
         with pytest.raises(ValueError, match="embedding: expected 4 features, got 3"):
-            method(disk)
-    assert not disk.reads
-
-
-def test_weights_of_another_length_are_refused_before_anything_is_read(x):
-    disk = OnDisk(x)
+            method(other)
     with pytest.raises(ValueError, match="sample_weight: expected shape"):
         MultiVariateGaussian().fit(disk, sample_weight=np.ones(10))
-    assert not disk.reads
+    assert not disk.reads + other.reads
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -433,19 +398,23 @@ def test_a_lazy_fit_holds_one_part(tmp_path, rng, monkeypatch):
     assert peak < 20 << 20  # of 41 MB
 
 
-def test_an_hdf5_dataset_is_read_in_parts(x, small_parts, tmp_path):
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        disk = file.create_dataset("x", data=x)
-        got = MultiVariateGaussian().fit(disk)
-        close(got, MultiVariateGaussian().fit(x), x)
-        np.testing.assert_allclose(got.mahalanobis(disk), got.mahalanobis(x), rtol=1e-13)
+def hdf5(x, folder):
+    file = pytest.importorskip("h5py").File(folder / "x.h5", "w")
+    return file.create_dataset("x", data=x)
 
 
-def test_a_zarr_array_is_read_in_parts(x, small_parts, tmp_path):
-    zarr = pytest.importorskip("zarr")
-    disk = zarr.open(str(tmp_path / "x.zarr"), mode="w", shape=x.shape, chunks=(2, *x.shape[1:]), dtype="f8")
+def zarr(x, folder):
+    chunks = (2, *x.shape[1:])
+    disk = pytest.importorskip("zarr").open(
+        str(folder / "x.zarr"), mode="w", shape=x.shape, chunks=chunks, dtype="f8"
+    )
     disk[:] = x
+    return disk
+
+
+@pytest.mark.parametrize("kind", [hdf5, zarr])
+def test_arrays_of_hdf5_and_zarr_are_read_in_parts(x, small_parts, tmp_path, kind):
+    disk = kind(x, tmp_path)
     got = MultiVariateGaussian().fit(disk)
     close(got, MultiVariateGaussian().fit(x), x)
     np.testing.assert_allclose(got.mahalanobis(disk), got.mahalanobis(x), rtol=1e-13)

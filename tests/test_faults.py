@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import blocks_of, frozen
+from common import OnDisk, blocks_of, frozen
 from threadpoolctl import ThreadpoolController
 
 import mvgauss
@@ -114,16 +114,6 @@ def bits(tmp_path, monkeypatch):
         return saved(model, tmp_path / "bits" / "model")
 
     return of
-
-
-class OnDisk:
-    """An array that is read part by part."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-    def __getitem__(self, key):
-        return self.array[key]
 
 
 def few(x):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from common import frozen, quietly
+from common import frozen, quietly, run_onnx
 
 from mvgauss import MultiVariateGaussian, anomaly_map
 
@@ -15,15 +15,6 @@ import mvgauss.onnx as module  # noqa: E402
 from mvgauss.onnx import export  # noqa: E402
 
 SINGLE = float(np.finfo(np.float32).eps)
-
-
-def run(path, names=None, **fed):
-    """Return the outputs of a file by name."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3  # that a limit can be changed is warned of
-    session = runtime.InferenceSession(path, options)
-    names = [output.name for output in session.get_outputs()] if names is None else names
-    return dict(zip(names, session.run(names, fed), strict=True))
 
 
 def gaussian(n, c=24, grid=(2, 3), condition=100.0, offset=0.0, seed=0):
@@ -64,7 +55,7 @@ def test_distances_of_a_file_are_those_of_the_model_in_both_forms(how, n, kept, 
     exact = MultiVariateGaussian(dtype="float64", **how).fit(x)
     assert export(model, tmp_path / "model.onnx") <= bound(1e8)
     want = exact.mahalanobis(new)
-    got = run(tmp_path / "model.onnx", embedding=new)["distances"]
+    got = run_onnx(tmp_path / "model.onnx", embedding=new)["distances"]
     assert got.dtype == np.float32
     finite = exact.diagnostics()["condition"]
     spread = np.where(np.isfinite(finite), finite, condition)
@@ -76,7 +67,7 @@ def test_an_offset_of_the_features_costs_no_digits(n, tmp_path):
     x = gaussian(n, offset=4096.0)  # of which single precision has 12 digits behind the point
     model = MultiVariateGaussian(dtype="float64").fit(x)
     export(model, tmp_path / "model.onnx")
-    got = run(tmp_path / "model.onnx", embedding=x)["distances"]
+    got = run_onnx(tmp_path / "model.onnx", embedding=x)["distances"]
     np.testing.assert_allclose(got, model.mahalanobis(x), rtol=bound(100))
 
 
@@ -90,7 +81,7 @@ def test_embeddings_are_taken_in_the_layout_of_the_model(axis, grid, n, tmp_path
     model.threshold_ = 5.0
     export(model, tmp_path / "model.onnx")
     for some in (x[:1], x[:7]):
-        got = run(tmp_path / "model.onnx", embedding=some)
+        got = run_onnx(tmp_path / "model.onnx", embedding=some)
         want = model.mahalanobis(some)
         assert got["distances"].shape == want.shape
         np.testing.assert_allclose(got["distances"], want, rtol=1e-5)
@@ -120,7 +111,7 @@ def test_a_file_is_read_by_runtimes_of_the_last_years_and_says_what_it_is(tmp_pa
 
 def test_the_file_of_a_model_without_a_limit_does_not_decide(tmp_path):
     export(MultiVariateGaussian().fit(gaussian(MANY)), tmp_path / "model.onnx", image_size=8)
-    assert set(run(tmp_path / "model.onnx", embedding=gaussian(2))) == {"distances", "anomaly_map"}
+    assert set(run_onnx(tmp_path / "model.onnx", embedding=gaussian(2))) == {"distances", "anomaly_map"}
 
 
 def test_the_limit_is_the_models_until_another_is_given(tmp_path):
@@ -129,12 +120,12 @@ def test_the_limit_is_the_models_until_another_is_given(tmp_path):
     model.threshold(gaussian(99, seed=1), 0.3)
     export(model, tmp_path / "model.onnx")
     new = gaussian(50, seed=2)
-    got = run(tmp_path / "model.onnx", embedding=new)
+    got = run_onnx(tmp_path / "model.onnx", embedding=new)
     assert got["pred_label"].dtype == bool
     np.testing.assert_array_equal(got["pred_label"], model.predict(new) == -1)
     assert 0 < got["pred_label"].sum() < 50
     for limit in (0.0, float(got["pred_score"][7]), 1e6):
-        other = run(tmp_path / "model.onnx", embedding=new, threshold=np.array(limit, np.float32))
+        other = run_onnx(tmp_path / "model.onnx", embedding=new, threshold=np.array(limit, np.float32))
         np.testing.assert_array_equal(other["pred_label"], got["pred_score"] > np.float32(limit))
 
 
@@ -144,7 +135,7 @@ def test_the_limit_is_the_models_until_another_is_given(tmp_path):
 def test_maps_of_a_file_are_those_of_anomaly_map(grid, size, sigma, tmp_path):
     model = MultiVariateGaussian().fit(gaussian(MANY, c=4, grid=grid))
     export(model, tmp_path / "model.onnx", image_size=size, sigma=sigma)
-    got = run(tmp_path / "model.onnx", embedding=gaussian(5, c=4, grid=grid))
+    got = run_onnx(tmp_path / "model.onnx", embedding=gaussian(5, c=4, grid=grid))
     want = anomaly_map(got["distances"].astype(float), size, sigma)
     np.testing.assert_allclose(got["anomaly_map"], want, atol=1e-5)
 
@@ -157,7 +148,7 @@ def test_patches_of_which_some_are_singular_are_exported(tmp_path, rng):
         model = quietly(MultiVariateGaussian(**how).fit, x)
         export(model, tmp_path / "model.onnx")
         new = np.array(rng.standard_normal((6, 24, 4)), np.float32)
-        got = run(tmp_path / "model.onnx", embedding=new)["distances"]
+        got = run_onnx(tmp_path / "model.onnx", embedding=new)["distances"]
         want = model.mahalanobis(new)
         assert (want[:, 1] == 0).all()
         np.testing.assert_allclose(got, want, rtol=1e-5)
@@ -190,7 +181,7 @@ def test_every_kind_of_model_is_exported(make, n, tmp_path):
     new = new[..., 1:] if make is part else new
     new = new.reshape(5, 24, 6) if make in (parameters, not_fitted) else new
     export(model, tmp_path / "model.onnx")
-    got = run(tmp_path / "model.onnx", embedding=new)["distances"]
+    got = run_onnx(tmp_path / "model.onnx", embedding=new)["distances"]
     np.testing.assert_allclose(got, model.mahalanobis(new), rtol=bound(100))
 
 
@@ -199,7 +190,7 @@ def test_parameters_on_a_grid_have_maps(tmp_path):
     with pytest.raises(ValueError, match=r"image_size: .* a grid of \(6,\); model.select"):
         export(model, tmp_path / "model.onnx", image_size=8)
     export(model.select(np.arange(6).reshape(2, 3)), tmp_path / "model.onnx", image_size=8)
-    got = run(tmp_path / "model.onnx", embedding=gaussian(5))
+    got = run_onnx(tmp_path / "model.onnx", embedding=gaussian(5))
     assert got["anomaly_map"].shape == (5, 8, 8)
 
 
@@ -270,7 +261,7 @@ def test_more_than_a_protobuf_holds_is_written_beside_it(n, dtype, tmp_path, mon
     sizes = [(tmp_path / name).stat().st_size for name in ("parts.onnx", "parts.onnx.data", "whole.onnx")]
     assert sizes[0] < sizes[2] < sizes[0] + sizes[1] + 4096
     new = gaussian(5)
-    whole, parts = (run(tmp_path / f"{name}.onnx", embedding=new) for name in ("whole", "parts"))
+    whole, parts = (run_onnx(tmp_path / f"{name}.onnx", embedding=new) for name in ("whole", "parts"))
     for name, array in whole.items():
         np.testing.assert_array_equal(array, parts[name])
 
@@ -281,7 +272,7 @@ def test_half_precision_is_half_as_large_and_errs_by_less_than_its_bound(tmp_pat
     assert 1e-5 < export(model, tmp_path / "half.onnx", dtype="float16") <= module.HALF_ERROR
     single, half = ((tmp_path / f"{name}.onnx").stat().st_size for name in ("single", "half"))
     assert half < 0.55 * single
-    got = run(tmp_path / "half.onnx", embedding=new)["distances"]
+    got = run_onnx(tmp_path / "half.onnx", embedding=new)["distances"]
     np.testing.assert_allclose(got, model.mahalanobis(new), rtol=module.HALF_ERROR)
 
 
@@ -290,7 +281,7 @@ def test_half_precision_does_not_depend_on_the_unit(scale, tmp_path):
     x = gaussian(MANY) * np.float32(scale)
     model = MultiVariateGaussian(reg_covar=0).fit(x)
     export(model, tmp_path / "half.onnx", dtype="float16")
-    got = run(tmp_path / "half.onnx", embedding=x)["distances"]
+    got = run_onnx(tmp_path / "half.onnx", embedding=x)["distances"]
     np.testing.assert_allclose(got, model.mahalanobis(x), rtol=module.HALF_ERROR)
 
 
@@ -315,5 +306,5 @@ def test_half_arrays_of_another_program_are_taken_as_they_are(tmp_path, rng):
     want = MultiVariateGaussian.from_parameters(mean, np.linalg.inv(s)).mahalanobis(x)
     np.testing.assert_allclose(model.mahalanobis(x), want, rtol=5e-3)
     export(model, tmp_path / "model.onnx")
-    got = run(tmp_path / "model.onnx", embedding=x)["distances"]
+    got = run_onnx(tmp_path / "model.onnx", embedding=x)["distances"]
     np.testing.assert_allclose(got, model.mahalanobis(x), rtol=1e-5)

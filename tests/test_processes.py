@@ -299,16 +299,6 @@ def test_where_the_system_refuses_threads_all_is_done_by_the_caller():
     assert said == "refused\n"
 
 
-@pytest.mark.parametrize("name", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"])
-def test_a_process_that_is_given_one_thread_takes_one(name):
-    """As the workers of joblib and Dask are; who asks for more gets them."""
-    said, _ = run(
-        "print(max(before[0]) > 1 or (threads.cpu_count(None), threads.cpu_count(3)) == (1, 3))",
-        **{name: "1"},
-    )
-    assert said == "True\n"
-
-
 @pytest.mark.slow
 def test_workers_of_joblib_take_one_thread_each():
     pytest.importorskip("joblib")

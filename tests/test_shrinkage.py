@@ -47,29 +47,20 @@ def entries(covariance, tolerance=1e-10):
 
 
 @may_be_constant
-@given(samples(), st.sampled_from(ESTIMATED), block_sizes)
-def test_estimated_shrinkage_is_that_of_scikit_learn(x, shrinkage, size):
-    want, rho = theirs(x, shrinkage)
-    with blocks_of(size):
-        model = MultiVariateGaussian(shrinkage=shrinkage, ddof=0, reg_covar=0).fit(x)
-    if len(x) > 1:  # of one sample nothing is left to shrink
-        assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
-    assert_within(model.covariance, want, entries(want))
-
-
-@may_be_constant
-@given(samples(), st.sampled_from(ESTIMATED), st.lists(st.integers(0, 100), max_size=6), st.booleans())
-def test_estimated_shrinkage_of_a_stream_is_that_of_the_whole(x, shrinkage, cuts, merged):
+@pytest.mark.parametrize("road", ["fit", "stream", "merge"])
+@given(samples(), st.sampled_from(ESTIMATED), st.lists(st.integers(0, 100), max_size=6), block_sizes)
+def test_estimated_shrinkage_is_that_of_scikit_learn_on_every_road(road, x, shrinkage, cuts, size):
     want, rho = theirs(x, shrinkage)
     options = {"shrinkage": shrinkage, "ddof": 0, "reg_covar": 0}
-    edges = sorted({0, len(x), *(c % len(x) for c in cuts)})
     model = MultiVariateGaussian(**options)
-    for a, b in pairwise(edges):
-        if merged:
-            model.merge(MultiVariateGaussian(**options).partial_fit(x[a:b]))
+    with blocks_of(size):
+        if road == "fit":
+            model.fit(x)
         else:
-            model.partial_fit(x[a:b])
-    if len(x) > 1:
+            for a, b in pairwise(sorted({0, len(x), *(c % len(x) for c in cuts)})):
+                part = MultiVariateGaussian(**options).partial_fit(x[a:b])
+                model.merge(part) if road == "merge" else model.partial_fit(x[a:b])
+    if len(x) > 1:  # of one sample nothing is left to shrink
         assert_within(model.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
     assert_within(model.covariance, want, entries(want))
 
@@ -205,7 +196,8 @@ def test_fourth_moments_cannot_be_asked_for_in_mid_stream(rng, way):
     samples(n=(2, 12)), seeds, st.sampled_from([0.3, *ESTIMATED]), st.sampled_from([0, 1, 0.5]), st.booleans()
 )
 def test_weighted_samples_shrink_as_those_that_are_there_as_often(x, seed, shrinkage, ddof, streamed):
-    w = np.random.default_rng(seed).integers(1, 4, len(x), np.intp)
+    w = np.random.default_rng(seed).integers(0, 4, len(x), np.intp)
+    w[:2] += 1
     options = {"shrinkage": shrinkage, "ddof": ddof, "reg_covar": 0.1 * float(x.var())}
     want = MultiVariateGaussian(**options).fit(np.repeat(x, w, axis=0))
     got = MultiVariateGaussian(**options)
@@ -215,6 +207,7 @@ def test_weighted_samples_shrink_as_those_that_are_there_as_often(x, seed, shrin
         got.fit(x, sample_weight=w)
     rho = want.diagnostics()["shrinkage"]
     assert_within(got.diagnostics()["shrinkage"], rho, 1e-9 * np.ones(3))
+    np.testing.assert_allclose(got.mean, want.mean, rtol=1e-12, atol=1e-12 * np.abs(x).max())
     assert_within(got.covariance, want.covariance, entries(want.covariance))
 
 
@@ -227,20 +220,6 @@ def test_weights_need_not_be_whole(rng, shrinkage, c):
     covariance = np.array([g.covariance for g in want])
     assert_within(model.diagnostics()["shrinkage"], [g.intensity for g in want], 1e-9 * np.ones(2))
     assert_within(model.covariance, covariance, entries(covariance, 1e-12))
-
-
-@pytest.mark.parametrize("shrinkage", ESTIMATED)
-@pytest.mark.parametrize("scale", [1e-70, 1e-30, 1e-13, 1e8, 1e30, 1e70])
-@pytest.mark.parametrize("c", [3, 20], ids=["a square", "rows"])
-def test_the_unit_of_the_features_changes_no_intensity(rng, shrinkage, scale, c):
-    x = rng.standard_normal((9, c, 2)) * np.linspace(1, 3, c)[:, None]
-    model = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(x)
-    want, d = model.diagnostics()["shrinkage"], model.mahalanobis(x)
-    assert ((want > 0.01) & (want < 0.99)).all()
-    scaled = MultiVariateGaussian(shrinkage=shrinkage, reg_covar=0).fit(scale * x)
-    assert_within(scaled.diagnostics()["shrinkage"], want, 1e-9 * want)
-    assert_within(scaled.mahalanobis(scale * x), d, 1e-9 * d)
-    assert_within(scaled.leave_one_out(scale * x), model.leave_one_out(x), 1e-7 * d.max())
 
 
 # ---------------------------------------------------------------------------------------------------------

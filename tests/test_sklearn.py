@@ -1,4 +1,4 @@
-"""scikit-learn's contract, kept without depending on it."""
+"""scikit-learn's contract, kept without depending on it, and its tools on a model."""
 
 import pickle
 
@@ -47,23 +47,6 @@ def test_with_a_limit_decisions_of_weighted_and_of_repeated_samples_are_equal(rn
     np.testing.assert_array_equal(weighted.predict(x), repeated.predict(x))
 
 
-@pytest.mark.parametrize("ddof", [0, 1, 2.5])
-@pytest.mark.parametrize("shrinkage", [None, 0.3, "oas", "ledoit_wolf"])
-@pytest.mark.parametrize("c", [3, 30], ids=["a triangle", "rows"])
-def test_whole_weights_are_repetition_and_none_is_absence(rng, ddof, shrinkage, c):
-    x, w = rng.standard_normal((9, c)), frozen([0, 1, 3, 2, 0, 1, 2, 1, 3])
-    options = {"ddof": ddof, "shrinkage": shrinkage}
-    weighted = MultiVariateGaussian(**options).fit(x, sample_weight=w)
-    for other in (
-        MultiVariateGaussian(**options).fit(np.repeat(x, w, axis=0)),
-        MultiVariateGaussian(**options).fit(x[w > 0], sample_weight=w[w > 0]),
-    ):
-        np.testing.assert_allclose(weighted.mean, other.mean, rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(weighted.covariance, other.covariance, rtol=1e-12, atol=1e-13)
-        np.testing.assert_allclose(weighted.mahalanobis(x), other.mahalanobis(x), rtol=1e-11)
-        np.testing.assert_allclose(weighted.score_samples(x), other.score_samples(x), rtol=1e-11)
-
-
 def test_the_tables_of_scikit_learn_have_one_gaussian(rng):
     from sklearn.covariance import EmpiricalCovariance
 
@@ -103,21 +86,6 @@ def test_a_clone_has_the_parameters_and_not_the_fit(rng):
     np.testing.assert_array_equal(copy.fit(x).covariance, model.covariance)
 
 
-def test_a_pipeline_ends_in_a_model(rng):
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    x = frozen(5 + 3 * rng.standard_normal((40, 4)))
-    pipeline = make_pipeline(StandardScaler(), MultiVariateGaussian()).fit(x)
-    scaled = (x - x.mean(axis=0)) / x.std(axis=0)
-    want = MultiVariateGaussian().fit(scaled)
-    np.testing.assert_allclose(pipeline.decision_function(x), want.decision_function(scaled), rtol=1e-9)
-    np.testing.assert_allclose(pipeline.score_samples(x), want.score_samples(scaled), rtol=1e-9)
-    np.testing.assert_array_equal(pipeline.predict(x), want.predict(scaled))
-    pipeline.set_params(multivariategaussian__reg_covar=2.0).fit(x)
-    assert pipeline[-1].reg_covar == 2.0
-
-
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_a_model_is_pickled_whole(rng, protocol):
     x = frozen(rng.standard_normal((20, 3, 4)))
@@ -148,3 +116,180 @@ def test_tags_are_made_when_scikit_learn_asks():
     assert not tags.target_tags.required
     assert not tags.input_tags.allow_nan
     assert not tags.input_tags.sparse
+
+
+# ---------------------------------------------------------------------------------------------------------
+# names of features, searches, detectors, pipelines
+
+
+class Frame:
+    """What is needed of a data frame: columns, and a view as an array."""
+
+    def __init__(self, values, columns):
+        self.values, self.columns = values, columns
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+
+@pytest.fixture
+def x(rng):
+    return frozen(rng.standard_normal((30, 3)) * [1.0, 2.0, 3.0])
+
+
+NAMES = ["length", "width", "height"]
+
+
+def test_names_of_columns_are_kept(x, tmp_path):
+    model = MultiVariateGaussian().fit(Frame(x, NAMES))
+    assert model.feature_names_in_.tolist() == NAMES
+    assert model.feature_names_in_.dtype == object
+    model.save(tmp_path / "m.npz")
+    other = MultiVariateGaussian().merge(model)
+    for kept in (MultiVariateGaussian.load(tmp_path / "m.npz"), other, model.partial_fit(Frame(x, NAMES))):
+        assert kept.feature_names_in_.tolist() == NAMES
+    assert not hasattr(model.fit(x), "feature_names_in_")
+    assert not hasattr(MultiVariateGaussian().fit(Frame(x, [0, 1, 2])), "feature_names_in_")
+
+
+WRONG = [
+    (["width", "length", "height"], "Feature names must be in the same order as they were in fit"),
+    (["length", "width", "depth"], "Feature names unseen at fit time:\n- depth\n.*now missing:\n- height"),
+]
+
+
+@pytest.mark.parametrize(("columns", "match"), WRONG, ids=["reordered", "another"])
+@pytest.mark.parametrize("method", ["mahalanobis", "predict", "score", "p_value", "threshold", "partial_fit"])
+def test_other_columns_are_refused(x, columns, match, method):
+    model = MultiVariateGaussian().fit(Frame(x, NAMES))
+    before = model.mean
+    with pytest.raises(ValueError, match=f"(?s)should match those .*{match}"):
+        getattr(model, method)(Frame(x, columns))
+    np.testing.assert_array_equal(model.mean, before)
+
+
+def test_models_of_other_columns_are_not_merged(x):
+    model = MultiVariateGaussian().fit(Frame(x, NAMES))
+    with pytest.raises(ValueError, match="same order"):
+        model.merge(MultiVariateGaussian().fit(Frame(x, NAMES[::-1])))
+
+
+def test_names_on_one_side_only_warn_in_the_words_of_scikit_learn(x):
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but MultiVariateGaussian was"):
+        MultiVariateGaussian().fit(Frame(x, NAMES)).mahalanobis(x)
+    with pytest.warns(UserWarning, match="fitted without feature names"):
+        MultiVariateGaussian().fit(x).mahalanobis(Frame(x, NAMES))
+
+
+def test_names_of_mixed_kinds_are_refused(x):
+    with pytest.raises(TypeError, match="only supported if all input features have string names"):
+        MultiVariateGaussian().fit(Frame(x, ["length", 1, 2]))
+
+
+@pytest.mark.parametrize("shape", [(9, 3), (9, 3, 2, 2)])
+def test_the_score_is_the_mean_log_density(rng, shape):
+    x = frozen(rng.standard_normal(shape), np.float32)
+    model = MultiVariateGaussian().fit(x)
+    assert isinstance(model.score(x), float)
+    assert model.score(x) == pytest.approx(np.mean(model.score_samples(x)), rel=1e-6)
+
+
+def test_searches_over_the_regularisation_need_no_scoring(rng):
+    from sklearn.model_selection import GridSearchCV, cross_val_score
+
+    x = frozen(rng.standard_normal((40, 20, 4)))
+    assert np.isfinite(cross_val_score(MultiVariateGaussian(), x)).all()
+    grid = {"reg_covar": [1e-6, 1e-2], "shrinkage": [None, "oas"]}
+    search = GridSearchCV(MultiVariateGaussian(), grid).fit(x)
+    assert search.best_params_["shrinkage"] == "oas"
+    assert search.best_score_ == pytest.approx(
+        cross_val_score(MultiVariateGaussian(**search.best_params_), x).mean()
+    )
+
+
+def test_fit_predict_is_fit_and_predict(x):
+    outliers = np.concatenate([x, [[50.0, 0, 0]]])
+    for options in ({}, {"reg_covar": 0}):
+        want = MultiVariateGaussian(**options).fit(outliers).predict(outliers)
+        np.testing.assert_array_equal(MultiVariateGaussian(**options).fit_predict(outliers), want)
+        assert want[-1] == -1
+    weights = np.arange(31) < 30
+    assert MultiVariateGaussian().fit_predict(outliers, sample_weight=weights)[-1] == -1
+
+
+def test_a_pipeline_passes_the_names_that_its_steps_give(x):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(x, columns=NAMES)
+    pipeline = make_pipeline(StandardScaler(), MultiVariateGaussian()).set_output(transform="pandas")
+    assert pipeline.fit(frame)[-1].feature_names_in_.tolist() == NAMES
+    want = make_pipeline(StandardScaler(), MultiVariateGaussian()).fit(x)
+    np.testing.assert_allclose(pipeline.decision_function(frame), want.decision_function(x), rtol=1e-12)
+    with pytest.raises(ValueError, match="same order"):
+        pipeline.predict(frame[NAMES[::-1]])
+
+
+def test_channels_are_chosen_and_rotated_by_steps_of_scikit_learn(rng):
+    """The recipe of the page: PCA sees every patch as a row, in one pipeline that searches can use."""
+    from sklearn.decomposition import PCA
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    x = frozen(rng.standard_normal((12, 8, 3, 5)) * np.arange(1, 9)[:, None, None])
+    pipeline = make_pipeline(
+        FunctionTransformer(np.take, kw_args={"indices": [7, 5, 3, 1], "axis": 1}),
+        FunctionTransformer(lambda a: np.moveaxis(a, 1, -1).reshape(-1, 4)),
+        PCA(),
+        FunctionTransformer(lambda a: np.moveaxis(a.reshape(-1, 3, 5, 4), -1, 1)),
+        MultiVariateGaussian(reg_covar=0.1),
+    )
+    # with all components kept, no distance changes
+    want = MultiVariateGaussian(reg_covar=0.1).fit(x[:, [7, 5, 3, 1]])
+    got = pipeline.fit(x).score_samples(x)
+    np.testing.assert_allclose(got, want.score_samples(x[:, [7, 5, 3, 1]]), rtol=1e-9)
+    assert np.isfinite(cross_val_score(pipeline, x, cv=3)).all()
+
+
+def test_scikit_learn_takes_it_for_a_detector_of_outliers():
+    from sklearn.base import is_outlier_detector
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    assert is_outlier_detector(MultiVariateGaussian())
+    assert is_outlier_detector(make_pipeline(StandardScaler(), MultiVariateGaussian()))
+
+
+@pytest.mark.parametrize("grid", [(), (4,), (2, 3)], ids=str)
+@pytest.mark.parametrize("options", [{}, {"reg_covar": 0}, {"shrinkage": 0.2}], ids=str)
+def test_a_margin_is_the_smallest_log_density_less_that_at_the_limit(rng, grid, options):
+    train, new = (frozen(rng.standard_normal((n, 3, *grid))) for n in (30, 9))
+    model = MultiVariateGaussian(**options).fit(train)
+    for limit in (model.threshold_, 2.5):
+        model.threshold_ = limit
+        assert np.shape(model.offset_) == grid
+        margin = (model.score_samples(new) - model.offset_).reshape(9, -1).min(axis=1)
+        np.testing.assert_allclose(model.decision_function(new), margin, rtol=1e-9, atol=1e-12)
+        d = model.mahalanobis(new).reshape(9, -1).max(axis=1)
+        assert (model.decision_function(new) >= 0).tolist() == (d <= limit).tolist()
+
+
+def test_parameters_alone_have_log_densities_at_the_limit_too():
+    model = MultiVariateGaussian.from_parameters(np.zeros((2, 3)), np.stack([np.eye(2)] * 3))
+    model.threshold_ = 2.0
+    np.testing.assert_allclose(model.offset_, [-np.log(2 * np.pi) - 2] * 3)
+
+
+def test_a_limit_that_nothing_reaches_flags_nothing(x):
+    model = MultiVariateGaussian().fit(x)
+    model.threshold_ = 1e300
+    assert (model.predict(1e100 * x) == 1).all()
+
+
+def test_columns_of_data_frames_are_checked_as_scikit_learn_checks_its_own():
+    pytest.importorskip("pandas")
+    from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency
+
+    check_dataframe_column_names_consistency("MultiVariateGaussian", MultiVariateGaussian(reg_covar=0))

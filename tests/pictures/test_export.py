@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import run_onnx
 from PIL import Image
 
 from mvgauss import MultiVariateGaussian, anomaly_map
@@ -20,15 +21,6 @@ onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
 
 from mvgauss.onnx import export  # noqa: E402
-
-
-def run(path, **fed):
-    """Return the outputs of a file by name."""
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(path, options)
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, fed), strict=True))
 
 
 def pictures(n, size, seed=0, colours=3):
@@ -46,7 +38,7 @@ def assert_exported(embedder, path, n=30, rtol=1e-4):
     new = pictures(embedder.network.batch or 5, size, 2, colours)
     want = model.mahalanobis(embedder.embed(new))
     fed = new if colours == 3 else new[..., None]
-    got = run(path, pictures=fed if embedder.network.layout == "NHWC" else np.moveaxis(fed, -1, 1))
+    got = run_onnx(path, pictures=fed if embedder.network.layout == "NHWC" else np.moveaxis(fed, -1, 1))
     np.testing.assert_allclose(got["distances"], want, rtol=rtol)
     np.testing.assert_array_equal(got["pred_score"], got["distances"].max(axis=(1, 2)))
     np.testing.assert_allclose(got["anomaly_map"], anomaly_map(want, 16), rtol=rtol)
@@ -165,7 +157,7 @@ def test_parameters_get_the_grid_of_the_embedder(make, tmp_path):
     )
     export(model, tmp_path / "model.onnx", embedder=embedder)
     new = pictures(3, (6, 8), 1)
-    got = run(tmp_path / "model.onnx", pictures=np.moveaxis(new, -1, 1))["distances"]
+    got = run_onnx(tmp_path / "model.onnx", pictures=np.moveaxis(new, -1, 1))["distances"]
     np.testing.assert_allclose(
         got.reshape(3, 48), model.mahalanobis(embedder.embed(new).reshape(3, 3, 48)), rtol=1e-4
     )
@@ -193,7 +185,7 @@ def test_the_file_of_the_cork_decides_as_the_model_does(exported, cork, network)
     inspector = Inspector.load(exported / "model.npz", network)
     read = [inspector.embedder.read(file) for file in find_pictures(cork / "test")]
     embedding = inspector.embedder.embed(read)
-    got = run(exported / "model.onnx", pictures=np.stack([np.asarray(picture) for picture in read]))
+    got = run_onnx(exported / "model.onnx", pictures=np.stack([np.asarray(picture) for picture in read]))
     want = inspector.model.mahalanobis(embedding)
     np.testing.assert_allclose(got["distances"], want, rtol=1e-5)
     np.testing.assert_array_equal(got["pred_label"], inspector.model.predict(embedding) == -1)
@@ -223,7 +215,7 @@ def picture(exported, cork, network, tmp_path):
     inspector = Inspector.load(exported / "model.npz", network)
     read = np.asarray(inspector.embedder.read(find_pictures(cork / "test")[0]))
     (tmp_path / "picture.raw").write_bytes(read.tobytes())
-    got = run(exported / "model.onnx", pictures=read[None])
+    got = run_onnx(exported / "model.onnx", pictures=read[None])
     return tmp_path / "picture.raw", got["pred_score"][0], got["anomaly_map"][0, 72, 72]
 
 

@@ -53,26 +53,25 @@ def test_the_nearest_number_of_the_format_is_taken(dtype, q):
             assert off <= abs(Fraction(*other.as_integer_ratio()) - q)
 
 
-def test_ties_go_to_the_even_number():
-    one, eps = Fraction(1), Fraction(2) ** -52
-    assert _rational.rounded(one + eps / 2, np.dtype(float)) == 1
-    assert _rational.rounded(one + 3 * eps / 2, np.dtype(float)) == 1 + 2 * 2.0**-52
+ONE, TIE = Fraction(1), Fraction(2) ** -53
+TINY = Fraction(1, 2**1075)
+ROUNDED = {
+    "a tie to the even number below": (ONE + TIE, float, 1.0),
+    "a tie to the even number above": (ONE + 3 * TIE, float, 1 + 2 * 2.0**-52),
+    # to double this is a tie, that single rounds down
+    "once, not twice": (ONE + Fraction(2) ** -24 + Fraction(2) ** -60, np.float32, 1 + 2.0**-23),
+    "a tie between subnormal numbers": (5 * TINY / 2, float, float(5 * TINY / 2)),
+    "a subnormal number at its last place": (3 * TINY, float, float(3 * TINY)),
+    "less than the last place": (TINY / 32, float, 0.0),
+    "too large": (Fraction(2) ** 1024, float, np.inf),
+    "too large below zero": (-(Fraction(2) ** 70), np.float16, -np.inf),
+}
 
 
-def test_single_precision_is_rounded_once_not_twice():
-    q = 1 + Fraction(2) ** -24 + Fraction(2) ** -60  # to double this is a tie, that single rounds down
-    assert np.float32(float(q)) == 1
-    assert _rational.rounded(q, np.dtype(np.float32)) == np.nextafter(np.float32(1), np.float32(2))
-
-
-@pytest.mark.parametrize("q", [Fraction(5, 2**1076), Fraction(3, 2**1075), Fraction(1, 2**1080)])
-def test_subnormal_numbers_are_rounded_at_their_last_place(q):
-    assert _rational.rounded(q, np.dtype(float)) == float(q)
-
-
-def test_too_large_is_infinite():
-    assert _rational.rounded(Fraction(2) ** 1024, np.dtype(float)) == np.inf
-    assert _rational.rounded(-(Fraction(2) ** 70), np.dtype(np.float16)) == -np.inf
+@pytest.mark.parametrize("case", list(ROUNDED))
+def test_a_fraction_is_rounded_once_to_the_nearest_or_to_the_even_number(case):
+    q, dtype, want = ROUNDED[case]
+    assert _rational.rounded(q, np.dtype(dtype)) == want
 
 
 @strategies.steady
