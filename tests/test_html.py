@@ -1,6 +1,7 @@
 """Laws of how a model shows itself: the line, and the card in a notebook."""
 
 import re
+import tracemalloc
 from html.parser import HTMLParser
 
 import numpy as np
@@ -262,6 +263,27 @@ def test_a_large_map_is_averaged_and_says_so(rng):
     assert "a cell is a mean over 3 patches\n" in strip.text
 
 
+@pytest.mark.parametrize(("grid", "step"), [((71, 99), 2), ((3, 150), 3), ((1, 400), 3), ((150, 3), 3)])
+def test_cells_of_a_large_map_are_means_of_the_deviations(rng, grid, step):
+    model = fitted(rng, (4, 1, *grid), reg_covar=0)
+    deviations = np.sqrt(model.covariance).reshape(grid)
+    rows, columns = (range(0, side, step) for side in grid)
+    want = np.array([[deviations[i : i + step, j : j + step].mean() for j in columns] for i in rows])
+    scaled = (want - deviations.min()) / np.ptp(deviations)
+    np.testing.assert_array_equal(read(model).map(), np.floor(scaled * len(cards.COLOURS)))
+
+
+@pytest.mark.parametrize("grid", [(1, 20_000), (2, 10_000)])
+def test_a_long_map_takes_no_more_memory_than_a_few_copies_of_its_deviations(rng, grid):
+    model = fitted(rng, (3, 1, *grid))
+    model._repr_html_()  # what is imported or cached at the first time does not count
+    tracemalloc.start()
+    model._repr_html_()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 8 * 20_000
+
+
 def test_slices_lie_side_by_side(rng):
     model = fitted(rng, (6, 2, 5, 3, 4))
     card = read(model)
@@ -273,6 +295,31 @@ def test_slices_lie_side_by_side(rng):
     assert (levels >= 0).sum() == 5 * 12
     assert "all 5 slices" in card.text
     assert "the first 12 of 20 slices" in read(fitted(rng, (3, 1, 20, 2, 2))).text
+
+
+def test_gaps_between_slices_are_empty_where_deviations_are_zero_too(rng):
+    x = rng.normal(size=(6, 1, 5, 40, 40))
+    x[:, :, 0] = 0
+    levels = read(MultiVariateGaussian(reg_covar=0).fit(frozen(x))).map()
+    assert levels.shape == (2 * 20 + 1, 3 * 20 + 2), "64 cells along an axis are those of all slices"
+    assert (levels[:20, :20] == 0).all()
+    assert (levels[20] == -1).all()
+    assert (levels[:, [20, 41]] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("grid", "size"),
+    [
+        ((4, 5), (170, 136)),
+        ((7, 1), (24, 168)),
+        ((1, 7), (168, 18)),
+        ((7,), (168, 18)),
+        ((130, 65), (66, 132)),
+    ],
+)
+def test_cells_are_squares_or_those_of_a_strip_that_can_be_seen(rng, grid, size):
+    attributes = next(attrs for tag, attrs in read(fitted(rng, (4, 1, *grid))).tags if tag == "svg")
+    assert (int(attributes["width"]), int(attributes["height"])) == size
 
 
 def test_the_card_loads_nothing_and_knows_no_theme(rng):

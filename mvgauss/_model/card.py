@@ -86,9 +86,7 @@ def html(model: object, state: State | None) -> str:
 
 def _same(value: object, default: object) -> bool:
     """Return whether a parameter has its default; 1 and 1.0 are the same, arrays are not compared."""
-    if isinstance(value, (Number, str)) and isinstance(default, (Number, str)):
-        return bool(value == default)
-    return value is default
+    return value is default or (isinstance(value, (Number, str)) and bool(value == default))
 
 
 def _written(name: str, value: Any) -> str:
@@ -142,12 +140,11 @@ def _facts(model: object, state: State) -> Iterator[tuple[str, str]]:
     yield "p-values", laws[decisions.law_of(state)]
     if state.limit is not None:
         yield "threshold", _number(state.limit.value)
+    parameters = regularisation._asdict()
     if state.moments is None:
         yield "fitting", "not possible, the moments were not saved"
-    elif not all(
-        _same(getattr(model, name, None), value) for name, value in regularisation._asdict().items()
-    ):
-        yield "fitted with", ", ".join(f"{k}={v!r}" for k, v in regularisation._asdict().items())
+    elif not all(_same(getattr(model, name, None), value) for name, value in parameters.items()):
+        yield "fitted with", ", ".join(f"{name}={value!r}" for name, value in parameters.items())
 
 
 def _condition(state: State) -> str:
@@ -188,7 +185,7 @@ def _deviations(state: State) -> tuple[Array | None, str]:
 
 def is_constant(values: Array) -> bool:
     """Return whether all patches agree, up to rounding, which is no pattern."""
-    return bool(np.isclose(values, values.flat[0], rtol=1e-6, atol=0, equal_nan=True).all())
+    return bool(np.isclose(values, values.flat[0], rtol=1e-6, atol=0).all())
 
 
 def _figure(state: State) -> str:
@@ -197,10 +194,10 @@ def _figure(state: State) -> str:
     if values is None or is_constant(values):
         return ""
     low, high = float(values.min()), float(values.max())
-    cells, note = _laid_out(values.reshape(state.shape or (1,)))
+    cells, note = _laid_out(values.reshape(state.shape))
     # a strip is as high as can be seen, and the cells of a picture are squares
-    wide = max(1, PIXELS // cells.shape[1])
-    size = (wide, 18) if len(cells) == 1 else (max(1, min(wide, PIXELS // cells.shape[0])),) * 2
+    side = PIXELS // max(cells.shape)
+    size = (side, 18 if len(cells) == 1 else side)
     name = f"standard deviation by patch, {_number(low)} to {_number(high)}"
     bar = _svg(np.linspace(0, 1, len(COLOURS))[None], (7, 10), "colour scale")
     return (
@@ -216,29 +213,23 @@ def _laid_out(values: Array) -> tuple[Array, str]:
     slices = slices.reshape(-1, *slices.shape[-2:])
     shown = slices[:SLICES]
     columns = math.ceil(math.sqrt(len(shown)))
-    most = PIXELS if shown.shape[:2] == (1, 1) else max(1, CELLS // columns)
-    step = max(math.ceil(n / most) for n in shown.shape[1:])
+    most = PIXELS if shown.shape[:2] == (1, 1) else CELLS // columns
+    step = math.ceil(max(shown.shape[1:]) / most)
     note = f"; a cell is a mean over {step} patches" if step > 1 else ""
     if step > 1 and shown.shape[1] > 1:
         note += " along each axis"
     if len(slices) > 1:
         count = "all" if len(shown) == len(slices) else f"the first {len(shown)} of"
         note += f"; {count} {len(slices):,} slices of the last two axes"
-    cells = _averaged(shown, step)
-    n, height, width = cells.shape
-    tiles = np.full((math.ceil(n / columns) * columns, height + 1, width + 1), np.nan)
-    tiles[:n, :-1, :-1] = cells
-    rows = tiles.reshape(-1, columns, height + 1, width + 1).swapaxes(1, 2)
-    return rows.reshape(-1, columns * (width + 1))[:-1, :-1], note
-
-
-def _averaged(pictures: Array, step: int) -> Array:
-    """Return the means of squares of `step` times `step`, smaller ones at the far edges."""
-    sums, counts = pictures, np.ones(pictures.shape)
-    for axis in (-1, -2):
-        starts = np.arange(0, pictures.shape[axis], step)
-        sums, counts = (np.add.reduceat(a, starts, axis=axis) for a in (sums, counts))
-    return np.asarray(sums / counts)
+    n, height, width = shown.shape
+    down, across = min(step, height), min(step, width)
+    # means over squares of patches, smaller ones at the far edges
+    padded = np.pad(shown, ((0, 0), (0, -height % down), (0, -width % across)), constant_values=np.nan)
+    cells = np.nanmean(padded.reshape(n, math.ceil(height / down), down, -1, across), axis=(2, 4))
+    # a gap below and beside each slice, and empty places after the last one
+    tiles = np.pad(cells, ((0, -n % columns), (0, 1), (0, 1)), constant_values=np.nan)
+    rows = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
+    return rows.reshape(-1, columns * tiles.shape[2])[:-1, :-1], note
 
 
 def _svg(values: Array, size: tuple[int, int], name: str) -> str:

@@ -102,7 +102,7 @@ def _new_axes(grid: tuple[int, ...], constant: list[bool]) -> list[Axes]:
 
 def _number(ax: Axes, value: float) -> None:
     """Write the number that all patches have."""
-    text = "\N{INFINITY}" if math.isinf(value) else "undefined" if math.isnan(value) else f"{value:.4g}"
+    text = "\N{INFINITY}" if math.isinf(value) else f"{value:.4g}"
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize="xx-large")
 
@@ -130,6 +130,5 @@ def _map(ax: Axes, values: Array, name: str) -> None:
         ax.set(xticks=[], yticks=[])
         assert ax.figure is not None
         ax.figure.colorbar(image, ax=ax, ticks=ticker.MaxNLocator(integer=True) if name == "rank" else None)
-    if missing := shown.size - shown.count():
-        why = "singular" if name == "condition" else "undefined"
-        ax.set_xlabel(f"{why} in {missing:,} of {shown.size:,} patches")
+    if infinite := shown.size - shown.count():  # condition numbers alone can be
+        ax.set_xlabel(f"singular in {infinite:,} of {shown.size:,} patches")

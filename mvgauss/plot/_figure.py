@@ -60,11 +60,7 @@ def fitted_state(model: object) -> State:
 
 
 def checked(
-    images: ArrayLike,
-    maps: ArrayLike,
-    limit: float | None,
-    vmax: float | None,
-    cmap: str | colors.Colormap,
+    images: ArrayLike, maps: ArrayLike, limit: float | None, vmax: float | None, cmap: str | colors.Colormap
 ) -> tuple[Array, int, Array, float | None, colors.Normalize, colors.Colormap]:
     """Return images, the number that is white in them, their maps, the limit, and the scale and colours."""
     x = _arguments.array("images", images)
@@ -156,19 +152,13 @@ def colour_bar(
 def outline(ax: Axes, values: Array, extent: tuple[float, float, float, float]) -> None:
     """Outline where the values of a picture of that extent are positive, up to its edges."""
     left, right, bottom, top = extent
-    dx, dy = (right - left) / values.shape[1], (top - bottom) / values.shape[0]
+    height, width = values.shape
     # a margin of the opposite sign puts the line on the edge where positive values reach it
     margin = -np.abs(np.pad(values, 1, mode="edge"))
     margin[1:-1, 1:-1] = values
-    lines = ax.contour(
-        margin,
-        levels=[0],
-        colors="white",
-        linewidths=1.2,
-        origin="upper",
-        extent=(left - dx, right + dx, bottom - dy, top + dy),
-    )
-    cased(lines)
+    x = left + np.arange(-0.5, width + 1) * (right - left) / width
+    y = top + np.arange(-0.5, height + 1) * (bottom - top) / height
+    cased(ax.contour(x, y, margin, levels=[0], colors="white", linewidths=1.2))
     ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
