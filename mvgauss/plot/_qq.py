@@ -101,8 +101,10 @@ def qq(distances: ArrayLike, model: MultiVariateGaussian, *, ax: Axes | None = N
     if d.min() < 0:
         _arguments.raise_error("distances", "numbers >= 0", f"{d.min():g}")
     n = d.size
-    half = _POINTS // 2
-    i = np.unique(np.concatenate([np.linspace(0, n - 1, half), n - np.geomspace(1, n, half)]).astype(int))
+    i = np.arange(n)
+    if n > _POINTS:
+        half = _POINTS // 2
+        i = np.unique(np.concatenate([np.linspace(0, n - 1, half), n - np.geomspace(1, n, half)]).astype(int))
     y = np.sort(d, axis=None)[i]
     x = _quantiles(state, (n - i - 0.5) / n)
     ax = axes_or_current(ax)
