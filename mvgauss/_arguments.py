@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+
+#: Weights are relative to their largest one; in this range their squares, and sums of these, lose no digits.
+_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-140, 1e140
 _P = ParamSpec("_P")
 
 
@@ -269,8 +272,13 @@ def weights(
     if whole and w.dtype.kind == "f" and (w != np.rint(w)).any():
         raise_error(name, "whole numbers (how often each row counts)", f"{w[w != np.rint(w)][0]}")
     w = w.astype(np.result_type(w.dtype, np.float64), copy=False)
-    if n and not all_zero and not w.any(axis=-1).all():
+    largest = w.max(axis=-1, initial=0)
+    if n and not all_zero and not largest.all():
         raise_error(name, "a weight > 0 for each item of the stack", "weights that are all zero")
+    bad = (largest > _LARGEST_WEIGHT) | ((largest > 0) & (largest < _SMALLEST_WEIGHT))
+    if bad.any():
+        wanted = f"weights whose largest is between {_SMALLEST_WEIGHT:g} and {_LARGEST_WEIGHT:g}"
+        raise_error(name, wanted, f"{largest[bad].flat[0]:.3g}")
     return w
 
 

@@ -1064,7 +1064,9 @@ class MultiVariateGaussian:
         weights = None
         if sample_weight is not None:
             # a whole part of a stream may have weight zero; a fit may not
-            weights = fitting.checked_weights(sample_weight, x.n_samples, all_zero=part_of_a_stream)
+            weights = _arguments.weights(
+                "sample_weight", sample_weight, (), x.n_samples, all_zero=part_of_a_stream
+            )
         walk = self._walk("fit")
         state = fitting.fit(x, weights, before, with_precision=not part_of_a_stream, walk=walk)
         if not part_of_a_stream:

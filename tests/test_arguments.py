@@ -107,7 +107,7 @@ REFUSED = {
     "aweights: expected .*weight > 0": lambda: cov(X, aweights=np.zeros(4)),
     "fweights: expected .*weight > 0": lambda: cov(X, fweights=np.zeros(4, int)),
     "aweights: .*> 0 for each item": lambda: cov(X, aweights=[[1, 1, 1, 1], [0, 0, 0, 0]]),
-    "aweights: .*both weights > 0": lambda: cov(X, aweights=[1, 1, 0, 0], fweights=[0, 0, 1, 1]),
+    "aweights \\* fweights: .*a weight > 0": lambda: cov(X, aweights=[1, 1, 0, 0], fweights=[0, 0, 1, 1]),
     "fweights: expected whole numbers.*, got 1.5": lambda: cov(X, fweights=[1, 2, 1.5, 1]),
     r"aweights: .*N = 4 samples, got shape \(3,\)": lambda: cov(X, aweights=[1, 2, 3]),
     r"aweights: .*N = 4 samples, got shape \(\)": lambda: cov(X, aweights=2.0),
@@ -198,8 +198,8 @@ REFUSED = {
     "sample_weight: .* more than ddof = 1, got 0.8 of 8 samples": lambda: twice(
         E, sample_weight=[0.1] * 4
     ).mahalanobis(E),
-    "sample_weight: .* more than ddof = 1, got 4e-160 of 4 samples": lambda: fit(E, [1e-160] * 4),
-    "sample_weight: .*whose squares add up, got 1e\\+200": lambda: fit(E, [1, 1, 1e200, 1]),
+    "sample_weight: .* more than ddof = 1, got 4e-130 of 4 samples": lambda: fit(E, [1e-130] * 4),
+    "sample_weight: .*between .*, got 1e\\+200": lambda: fit(E, [1, 1, 1e200, 1]),
     "sample_weight: expected weights >= 0, got -1": lambda: fit(E, [1, 1, 1, -1]),
     r"sample_weight: .*finite.*got nan at index \(1,\)": lambda: fit(E, [1, np.nan, 1, 1]),
     "sample_weight: expected .*weight > 0": lambda: fit(E, np.zeros(4)),

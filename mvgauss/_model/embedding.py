@@ -157,12 +157,15 @@ class Embedding:
 
     def raise_if_not_finite(self, part: slice, stack: Array) -> None:
         """Refuse a part with a NaN or an infinity, naming the first."""
-        samples = np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
-        _arguments.finite("embedding", samples, part.start)
+        _arguments.finite("embedding", self.unstacked(stack), part.start)
 
     def stack(self, array: Array) -> Array:
         """View samples in the layout of this embedding as a stack ``(*grid, n, C)``."""
         return np.moveaxis(np.moveaxis(array, self.axis, -1), 0, -2)
+
+    def unstacked(self, stack: Array) -> Array:
+        """View a stack ``(*grid, n, C)`` in the layout of this embedding."""
+        return np.moveaxis(np.moveaxis(stack, -2, 0), -1, self.axis)
 
     def _runs(self, merged: bool) -> Iterator[slice]:
         """Yield what is read at once: whole chunks, or shares of a long one."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mvgauss import _arguments
 from mvgauss._arguments import Array
@@ -26,9 +25,6 @@ R = TypeVar("R")
 #: Below, the squares of deviations lose digits to the end of the range.
 _SMALLEST_TRACE = 1e-290
 
-#: The largest weight that is taken: far below where its square leaves the range.
-_LARGEST_WEIGHT = 1e100
-
 
 class Walk(NamedTuple):
     """How blocks of patches are walked: the threads, and the text of a progress bar."""
@@ -39,15 +35,6 @@ class Walk(NamedTuple):
     def __call__(self, kernel: Callable[[slice], R], length: int, item_bytes: int, least: int = 1) -> R:
         """Return what a kernel returns of each block, put together, see `blocks.walk`."""
         return blocks.walk(kernel, length, item_bytes, least=least, **self._asdict())
-
-
-def checked_weights(sample_weight: ArrayLike, n: int, *, all_zero: bool) -> Array:
-    """Return sample weights ``(N,)``; those of a part of a stream may be `all_zero`."""
-    weights = _arguments.weights("sample_weight", sample_weight, (), n, all_zero=all_zero)
-    if weights.max() > _LARGEST_WEIGHT:
-        expected = "numbers of samples whose squares add up"
-        _arguments.raise_error("sample_weight", expected, f"{weights.max():.3g}")
-    return weights
 
 
 def fit(x: Embedding, weights: Array | None, state: State, *, with_precision: bool, walk: Walk) -> State:

@@ -21,7 +21,8 @@ from mvgauss._stats.moments import sharing_cache_lines
 #: One thread reads so many bytes in less time than a second thread takes to start.
 _ONE_THREAD_BYTES = 8 * blocks.BLOCK_BYTES
 
-#: A kernel makes scores ``(B, M)`` of a slice of patches, their precision and deviations ``(B, M, C)``.
+#: A kernel makes scores ``(B, M)``, or ``(B, M, C)`` of features, of a slice of patches, their precision and
+#: deviations ``(B, M, C)``.
 Kernel = Callable[[slice, Precision, Array], Array]
 
 
@@ -52,21 +53,31 @@ def log_density(state: State, x: Embedding, walk: Walk) -> Array:
 
 def contributions(state: State, x: Embedding, walk: Walk) -> Array:
     """Return the parts of squared distances that features add, in the layout of the embedding."""
-    result = np.empty(x.shape, state.dtype)
-    for part, stack in x.parts():
-        z_solved = score_stack(lambda _, precision, z: z * precision.solve(z), state, stack, x, part, walk)
-        x.stack(result[part])[...] = z_solved.reshape(stack.shape)
-    return result
+    z_solved = _scores(lambda _, precision, z: z * precision.solve(z), state, x, walk)
+    return x.unstacked(z_solved.reshape(*x.grid, x.n_samples, x.n_features))
 
 
 def score(kernel: Kernel, state: State, x: Embedding, walk: Walk) -> Array:
     """Return the scores of a kernel, ``(M, *grid)``."""
-    scores = [score_stack(kernel, state, stack, x, part, walk) for part, stack in x.parts()]
-    return x.pictures(scores[0] if len(scores) == 1 else np.concatenate(scores, axis=1))
+    return x.pictures(_scores(kernel, state, x, walk))
+
+
+def _scores(kernel: Kernel, state: State, x: Embedding, walk: Walk) -> Array:
+    """Return what a kernel makes of all samples, ``(P, M)`` or ``(P, M, C)``."""
+    result = None
+    for part, stack in x.parts():
+        scores = score_stack(kernel, state, stack, x, part, walk)
+        if scores.shape[1] == x.n_samples:
+            return scores
+        if result is None:
+            result = np.empty((len(scores), x.n_samples, *scores.shape[2:]), scores.dtype)
+        result[:, part] = scores
+    assert result is not None
+    return result
 
 
 def score_stack(kernel: Kernel, state: State, stack: Array, x: Embedding, part: slice, walk: Walk) -> Array:
-    """Return the scores of a part of an embedding, a stack ``(*grid, M, C)``: ``(P, M)``."""
+    """Return the scores of a part of an embedding, a stack ``(*grid, M, C)``: ``(P, M)`` or ``(P, M, C)``."""
     precision = state.required_precision()
     m, c = stack.shape[-2:]
     samples = blocks.flat(stack, 2, x.grid)

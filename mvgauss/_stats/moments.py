@@ -25,9 +25,6 @@ from mvgauss._stack import Stack
 
 R = TypeVar("R")
 
-#: Weights in this range have squares, and sums of them, that keep all their digits.
-_SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-140, 1e140
-
 #: A long sample is cut into at most so many groups of runs, which are computed on threads.
 _GROUPS = 16
 
@@ -563,21 +560,8 @@ def checked_samples(
         f = _arguments.weights("fweights", fweights, stack, n, whole=True)
     if aweights is not None:
         a = _arguments.weights("aweights", aweights, stack, n)
-    w = f * a
-    if n and not w.any(axis=-1).all():
-        _arguments.raise_error("aweights", "a sample with both weights > 0", "aweights * fweights = 0")
-    for name, weight in (("aweights", a), ("fweights", w)):
-        _raise_if_out_of_range(name, weight)
+    w = _arguments.weights("aweights * fweights", f * a, stack, n)
     return x, [w, w * a], working
-
-
-def _raise_if_out_of_range(name: str, weights: Array) -> None:
-    """Refuse weights whose squares leave the range of double precision."""
-    largest = weights.max(axis=-1, initial=0)
-    bad = (largest > _LARGEST_WEIGHT) | ((largest > 0) & (largest < _SMALLEST_WEIGHT))
-    if bad.any():
-        wanted = f"weights whose largest is between {_SMALLEST_WEIGHT:g} and {_LARGEST_WEIGHT:g}"
-        _arguments.raise_error(name, wanted, f"{largest[bad].flat[0]:.3g}")
 
 
 def delta_degrees(bias: bool, ddof: float | None) -> float:

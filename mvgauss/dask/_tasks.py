@@ -128,7 +128,7 @@ def moments(
         w = _arguments.array("sample_weight", weights)
         _arguments.finite("sample_weight", w, origin[0])
         # here it is no mistake if no sample of a chunk has any weight
-        w = fitting.checked_weights(w, seen.n_samples, all_zero=True)
+        w = _arguments.weights("sample_weight", w, (), seen.n_samples, all_zero=True)
     blank = State.unfitted(seen.grid, seen.n_features, result_dtype, regularisation)
     try:
         return fitting.fit_stack(seen.stack(seen.value), w, blank, with_precision=False, walk=ALONE)
