@@ -12,6 +12,12 @@ from mvgauss._linalg.whitening import Whitening, directions_of_rows, self_produc
 from mvgauss._stack import Stack
 
 
+def squared_norms(z: Array, root: Array) -> Array:
+    """Return |W z|^2 of deviations ``(B, M, C)`` and W ``(B, n, C)``, in the dtype of W: ``(B, M)``."""
+    y = np.matmul(z.astype(root.dtype, copy=False), root.swapaxes(1, 2))
+    return np.asarray(np.vecdot(y, y))
+
+
 @dataclass(frozen=True)
 class Factor(Stack):
     """What both kinds have."""
@@ -47,8 +53,7 @@ class Dense(Factor):
 
     def squared_norms(self, z: Array) -> Array:
         """Return z^T S^+ z of deviations ``(B, M, C)``: ``(B, M)``, sums of squares."""
-        y = np.matmul(z.astype(self.root.dtype, copy=False), self.root.swapaxes(1, 2))
-        return np.asarray(np.vecdot(y, y))
+        return squared_norms(z, self.root)
 
     def solve(self, z: Array) -> Array:
         """Return S^+ z of deviations ``(B, M, C)``."""

@@ -15,7 +15,7 @@ from mvgauss._model.fitting import Walk, covariance_of
 from mvgauss._model.state import State
 from mvgauss._runtime import blocks
 from mvgauss._stats import distributions
-from mvgauss._stats.distance import deviations
+from mvgauss._stats.distance import of_deviations
 from mvgauss._stats.moments import sharing_cache_lines
 
 #: One thread reads so many bytes in less time than a second thread takes to start.
@@ -83,11 +83,10 @@ def score_stack(kernel: Kernel, state: State, stack: Array, x: Embedding, part: 
     samples = blocks.flat(stack, 2, x.grid)
 
     def of_block(b: slice) -> Array:
-        block, mean, factor = samples[b], state.mean[b], precision[b]
-        runs = blocks.slices(m, 2 * len(mean) * c * 8)
-        scores = [kernel(b, factor, deviations(block[:, run], mean)) for run in runs]
-        scores = [s.astype(state.dtype, copy=False) for s in scores]
-        result = scores[0] if len(scores) == 1 else np.concatenate(scores, axis=1)
+        factor = precision[b]
+        result = of_deviations(
+            lambda z: kernel(b, factor, z).astype(state.dtype, copy=False), samples[b], state.mean[b]
+        )
         if not (np.isfinite(result) | np.isneginf(result)).all():  # a log density may be -inf
             raise OutOfRangeError(TOO_LARGE)
         return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, overload
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from mvgauss import _arguments
 from mvgauss._arguments import Array
+from mvgauss._linalg.precision import squared_norms
 from mvgauss._linalg.whitening import root_of_inverse, self_product, whiten
 from mvgauss._runtime import blocks
 
@@ -181,16 +183,19 @@ def mahalanobis(x: ArrayLike, mean: ArrayLike, inv_covariance: ArrayLike, *, squ
     samples, means, roots = (blocks.flat(a, k, stack) for a, k in ((many, 2), (mu, 1), (root, 2)))
 
     def kernel(b: slice) -> Array:
-        x, m, u = samples[b], means[b], roots[b].swapaxes(1, 2)
-        result = np.empty((len(m), n), dtype)
-        for run in blocks.slices(n, 2 * len(m) * c * 8):
-            y = np.matmul(deviations(x[:, run], m), u)
-            d = np.vecdot(y, y)
-            result[:, run] = d if squared else np.sqrt(d)
-        return result
+        root = roots[b]
+        d = of_deviations(lambda z: squared_norms(z, root), samples[b], means[b])
+        return (d if squared else np.sqrt(d)).astype(dtype, copy=False)
 
     result = blocks.walk(kernel, math.prod(stack), (2 * n + c) * c * 8).reshape((*stack, n))
     return result if given.ndim > 1 else np.asarray(result[..., 0])
+
+
+def of_deviations(function: Callable[[Array], Array], x: Array, mean: Array) -> Array:
+    """Return a function of the deviations of a block, ``(B, M, C)``, run by run to stay in the caches."""
+    runs = blocks.slices(x.shape[1], 2 * len(mean) * x.shape[2] * 8)
+    parts = [function(deviations(x[:, run], mean)) for run in runs]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def deviations(x: Array, mean: Array) -> Array:
