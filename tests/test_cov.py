@@ -68,6 +68,15 @@ def test_cov_is_the_exact_covariance(x, kind, ddof, seed):
     assert_within(cov(x, **options), exact_cov(x, **options), cov_bound(x, **options))
 
 
+@pytest.mark.parametrize("offset", [0, np.repeat([1e6, 0], [40, 160]), np.linspace(0, 1e6, 200), 1e9])
+@pytest.mark.parametrize("dtype", [float, np.float32])
+def test_a_long_sample_is_exact_wherever_its_beginning_lies(rng, offset, dtype, any_blocks):
+    x = frozen(rng.standard_normal((200, 3)) + np.reshape(offset, (-1, 1)), dtype)
+    assert_within(cov(x), exact_cov(x), cov_bound(x, streamed=True))
+    m = Moments(x)
+    assert_within(m.mean, exact_mean(x), 8 * EPS * np.abs(x).max())
+
+
 @pytest.mark.parametrize("n", [3, 12])
 @pytest.mark.parametrize("shape", [(40,), (2, 40)])
 def test_few_samples_of_single_precision_far_from_zero_lose_no_digits(rng, n, shape):

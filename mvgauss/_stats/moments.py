@@ -28,6 +28,9 @@ R = TypeVar("R")
 #: A long sample is cut into at most so many groups of runs, which are computed on threads.
 _GROUPS = 16
 
+#: Runs that are only summed are so much shorter than a block: products are fastest in the second cache.
+_RUNS_IN_A_BLOCK = 4
+
 
 def fits_in_rows(n_samples: int, n_features: int) -> bool:
     """Return whether N - 1 rows of C numbers take no more memory than a triangle, and cannot span all C."""
@@ -82,7 +85,8 @@ class Moments(Stack):
     then rounded to `dtype`, centred, and multiplied with itself. The shift is exact for data far from
     zero (single precision summed in double needs none without weights), so the error of an entry of
     `scatter` is bounded by a small multiple of :math:`N \epsilon \sqrt{M_{ii} M_{jj}}`, whatever the
-    offset of the data; a constant feature has a scatter of exactly zero.
+    offset of the data; a constant feature has a scatter of exactly zero. Of a long sample without weights
+    the first run gives a mean, and the others are summed about it.
 
     Merging follows Chan, Golub & LeVeque [1]_: with :math:`\delta = \bar x_2 - \bar x_1`,
 
@@ -155,7 +159,10 @@ class Moments(Stack):
             return cls._of_run(x[:, run], w_run, wa_run, working, in_rows, fourth)
 
         def of_group(group: list[slice]) -> Moments:
-            return reduce(cls.merge, map(of_run, group))
+            first, others = of_run(group[0]), group[1:]
+            if others and w is None and not fourth:
+                return first.merge(cls._near(first.mean, x[:, others[0].start : others[-1].stop]))
+            return reduce(cls.merge, map(of_run, others), first)
 
         if in_rows:
             return of_run(slice(0, n))
@@ -184,7 +191,7 @@ class Moments(Stack):
         z = z.astype(dtype, copy=False)
         real = z.real.dtype
         weight = np.ones((n, 1), real) if w is None else w.T.astype(real)
-        total_offset = z.sum(axis=0) if w is None else (weight[:, :, None] * z).sum(axis=0)
+        total_offset = _sum_of_samples(z) if w is None else (weight[:, :, None] * z).sum(axis=0)
         offset = total_offset / safe_total[:, None].astype(real)
         mean = (first + offset).astype(dtype, copy=False)
         new = cls._of_sums(n, total, squared, mean)
@@ -202,6 +209,28 @@ class Moments(Stack):
         if w is not None:
             z *= np.sqrt(weight)[:, :, None]
         new._square = _hermitian_self_product(z.swapaxes(0, 1))
+        return new
+
+    @classmethod
+    def _near(cls, point: Array, x: Array) -> Moments:
+        r"""Return the moments of samples ``(B, n, C)`` from sums about a point near them, ``(B, C)``.
+
+        :math:`M = \sum (x - p)(x - p)^H - n d d^H` with :math:`d = \bar x - p` needs no pass to centre the
+        samples. Where p is the mean of m earlier ones, d adds :math:`d d^H m n / (m + n)` to the scatter of
+        all: what is subtracted is at most (m + n) / m times as much, and its rounding no more than that of n
+        samples summed one by one, as they are summed in runs.
+        """
+        b, n, c = x.shape
+        total, square = np.zeros_like(point), np.zeros((b, c, c), point.dtype)
+        for run in blocks.slices(n, _RUNS_IN_A_BLOCK * b * c * point.itemsize, least=2 * c):
+            z = np.array(x[:, run].swapaxes(0, 1), point.dtype, order="C")
+            z -= point
+            total += _sum_of_samples(z)
+            square += _hermitian_self_product(z.swapaxes(0, 1))
+        d = total / n
+        samples = np.full(b, float(n))
+        new = cls._of_sums(n, samples, samples, point + d)
+        new._square = square - _hermitian_self_product(math.sqrt(n) * d[:, None])
         return new
 
     @classmethod
@@ -502,6 +531,12 @@ def _rows_of_samples(z: Array, offset: Array, weight: Array, total: Array) -> Ar
     if weight.shape[1] > 1 or (weight != 1).any():
         z *= np.sqrt(weight)[:, :, None]
     return z[1:].swapaxes(0, 1)
+
+
+def _sum_of_samples(z: Array) -> Array:
+    """Return the sum ``(B, C)`` of contiguous samples ``(n, B, C)``: BLAS adds them faster than NumPy."""
+    n, b, c = z.shape
+    return np.asarray(np.matmul(np.ones(n, z.real.dtype), z.reshape(n, b * c)).reshape(b, c))
 
 
 def _hermitian_self_product(z: Array) -> Array:
