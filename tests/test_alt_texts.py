@@ -6,7 +6,7 @@ import pytest
 from test_docs import DOCS, PAGES, fences, named
 
 DRAWS = re.compile(r"\bplt\.subplots\(|\bplot\.(anomaly_maps|overlay|diagnostics|qq|ellipse)\(")
-ALT = re.compile(r'^:mystnb: \{image: \{alt: "[A-Z][^"]{30,}\."\}\}$', re.MULTILINE)
+ALT = re.compile(r'^:mystnb: \{.*image: \{alt: "[A-Z][^"]{30,}\."\}\}$', re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
