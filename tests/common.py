@@ -180,8 +180,7 @@ LAYOUTS = [
 ]
 
 
-# ---------------------------------------------------------------------------------------------------------
-# answers of other packages
+# ---- answers of other packages
 
 
 def numpy_cov(x, *, rowvar=False, aweights=None, fweights=None, **options):
@@ -228,8 +227,7 @@ def gaussians(x, weights=None, **options):
     return [svd_gaussian(flat[:, :, p], weights, **options) for p in range(flat.shape[2])]
 
 
-# ---------------------------------------------------------------------------------------------------------
-# experiments
+# ---- experiments
 
 #: Half the width of a band that a fair binomial leaves once in a million.
 SIGMAS = 5.0
@@ -249,8 +247,7 @@ def simulated(rng, *, n=20, c=4, patches=4000, **options):
     return MultiVariateGaussian(**options).fit(train), train, test
 
 
-# ---------------------------------------------------------------------------------------------------------
-# bounds on what is kept in single precision, which the kit does not know
+# ---- bounds on what is kept in single precision, which the kit does not know
 
 
 def spectrum(s):

@@ -10,7 +10,10 @@ from common import EPS, SINGLE, frozen, quietly
 from mvgauss import MultiVariateGaussian
 from mvgauss.testing import svd_gaussian
 
-KINDS = ["plain", "far from zero", "one dominant feature", "nearly singular", "units"]
+KINDS = [
+    *("plain", "far from zero", "one dominant feature", "nearly singular", "units"),
+    *("uneven ReLU", "softmax", "spectrum of 1/k^2", "pictures"),
+]
 ROADS = ["fit", "stream", "merge", "load"]
 
 
@@ -26,28 +29,39 @@ def samples(kind, n, c):
         x[:, 0] = x[:, 1:].mean(axis=1) + 1e-4 * rng.standard_normal(n + 4)
     elif kind == "units":
         x *= np.geomspace(1e-4, 1e5, c)
+    elif kind == "uneven ReLU":
+        x = np.maximum(x, 0) * np.exp(1.5 * rng.standard_normal(c))
+    elif kind == "softmax":
+        x = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    elif kind == "spectrum of 1/k^2":
+        x = rng.standard_normal((n + 4, c)) / np.arange(1, c + 1) ** 2
+        x = x @ np.linalg.qr(rng.standard_normal((c, c)))[0]
+    elif kind == "pictures":
+        x = np.rint(30000 + 12000 * rng.standard_normal((n + 4, 1)) + 100 * x)
     return frozen(x[:n]), frozen(x[n:])
 
 
 def oracle(x, y, ridge):
-    """Return distances from S + ridge I, its condition number, and how far the mean is, in the least sd.
+    """Return distances from S + ridge I, its condition, how far the mean is in the least sd, and its rank.
 
     S + ridge I = A^T A with the centred samples and sqrt(ridge) I as rows of A. The triangular factor of A is
-    computed from A itself, of features of any unit: nothing is squared.
+    computed from A itself, of features of any unit: nothing is squared. Singular ones are those of the kit.
     """
     n, c = x.shape
     mean = x.mean(axis=0)
     mean = mean + (x - mean).mean(axis=0)
-    if not ridge and n <= c:
-        model = svd_gaussian(x, reg_covar=0)
-        least, condition = model.variances.min(), model.variances.max() / model.variances.min()
-        return model.mahalanobis(y), condition, np.abs(mean).max() / np.sqrt(least)
     a = np.concatenate([(x - mean) / np.sqrt(n - 1), np.sqrt(ridge) * np.eye(c)])
     unit = np.linalg.norm(a, axis=0)
+    unit[unit == 0] = 1
     r = np.linalg.qr(a / unit, mode="r")
     values = np.linalg.svd(r if n > c else a, compute_uv=False)  # of few samples units of features count
+    if not ridge and (n <= c or values[-1] < 1e-7 * values[0]):
+        model = svd_gaussian(x, reg_covar=0)
+        least, condition = model.variances.min(), model.variances.max() / model.variances.min()
+        return model.mahalanobis(y), condition, np.abs(mean).max() / np.sqrt(least), model.rank
     d = np.linalg.norm(scipy.linalg.solve_triangular(r, ((y - mean) / unit).T, trans="T"), axis=0)
-    return d, (values[0] / values[-1]) ** 2, np.abs(mean / unit).max() * np.linalg.norm(np.linalg.inv(r), 2)
+    offset = np.abs(mean / unit).max() * np.linalg.norm(np.linalg.inv(r), 2)
+    return d, (values[0] / values[-1]) ** 2, offset, c
 
 
 def fitted(road, x, folder, **options):
@@ -71,19 +85,18 @@ def fitted(road, x, folder, **options):
 
 @pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("c", [3, 40])
+@pytest.mark.parametrize("c", [3, 40, pytest.param(150, marks=pytest.mark.slow)])
 def test_distances_err_by_no_more_than_is_stated(kind, c, tmp_path):
     for n, ridge in itertools.product(sorted({2, c // 2 + 1, c, c + 1, 4 * c}), [0.01, 1e-6, 0.0]):
         x, y = samples(kind, n, c)
-        want, condition, offset = oracle(x, y, ridge)
+        want, condition, offset, rank = oracle(x, y, ridge)
         if kind == "units" and n == c and not ridge:
             continue  # a square that is singular has the rank that the largest variance leaves it
         few = n <= c and 2 * (n - 1) <= c + 1
-        rank = c if ridge else min(n - 1, c)
         for dtype, eps in (("float64", EPS), ("float32", SINGLE)):
             # roots of conditions, but where a square is factored; a double mean is rounded far from zero
             allowed = np.sqrt(condition) * eps + offset * EPS + (0 if few else condition * EPS)
-            allowed *= 8 if rank == c else 32  # a deviation is projected on few directions: parts cancel
+            allowed *= 8 if rank == c else 64  # a deviation is projected on few directions: parts cancel
             for road in ROADS:
                 model = fitted(road, x, tmp_path, reg_covar=ridge, dtype=dtype)
                 case = f"n = {n}, ridge {ridge}, {dtype}, {road}"

@@ -263,8 +263,7 @@ def test_a_bad_argument_is_refused_by_name(message, any_blocks):
     assert re.search(f"^{message}", str(caught.value), re.IGNORECASE), str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the first bad one of a stack
+# ---- the first bad one of a stack
 
 
 BAD_MATRICES = {
@@ -355,8 +354,7 @@ def test_the_first_nan_is_named_wherever_it_is(any_blocks):
         MultiVariateGaussian().fit(x)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# a model that is not fitted, options that are not there
+# ---- a model that is not fitted, options that are not there
 
 
 @pytest.mark.parametrize("name", ["mean", "covariance", "inv_covariance", "rank"])

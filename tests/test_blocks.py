@@ -19,8 +19,7 @@ from mvgauss._runtime import blocks
 SECONDS = 60
 
 
-# ---------------------------------------------------------------------------------------------------------
-# failures
+# ---- failures
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, IndexError, StopIteration])
@@ -155,8 +154,7 @@ def test_the_caller_works_too_and_no_thread_stays(n_jobs):
     assert threading.active_count() == before
 
 
-# ---------------------------------------------------------------------------------------------------------
-# progress
+# ---- progress
 
 
 class Bar:
@@ -222,8 +220,7 @@ def test_without_tqdm_a_bar_is_refused_and_nothing_is_fitted(rng, monkeypatch):
     assert not model.__sklearn_is_fitted__()
 
 
-# ---------------------------------------------------------------------------------------------------------
-# results
+# ---- results
 
 
 @pytest.mark.parametrize("length", [1, 7])

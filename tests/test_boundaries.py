@@ -16,8 +16,7 @@ def draws(*shape):
     return np.random.default_rng(0).normal(size=shape)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# a known ridge is a floor
+# ---- a known ridge is a floor
 
 
 @pytest.mark.parametrize("kept", ["float32", "float64"])
@@ -49,8 +48,7 @@ def test_a_ridge_far_below_the_rounding_of_the_variances_is_a_floor(n, ridge):
     assert np.isfinite(model.score_samples(y)).all()
 
 
-# ---------------------------------------------------------------------------------------------------------
-# a given inverse is taken at its word
+# ---- a given inverse is taken at its word
 
 
 @pytest.mark.parametrize("kept", [np.float64, np.float32])
@@ -84,12 +82,7 @@ def test_the_pseudo_inverses_of_a_model_give_it_back_with_their_rank(kept):
     np.testing.assert_allclose(again.mahalanobis(x), model.mahalanobis(x), rtol=bound)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# leave-one-out
-
-
-# ---------------------------------------------------------------------------------------------------------
-# rank, in whatever dtype the data were stored
+# ---- rank, in whatever dtype the data were stored
 
 
 @pytest.mark.parametrize(
@@ -115,8 +108,7 @@ def test_parts_of_deficient_data_in_several_dtypes_have_the_rank_of_the_data(dty
     assert streamed.rank == merged.rank == [3]
 
 
-# ---------------------------------------------------------------------------------------------------------
-# out of range
+# ---- out of range
 
 
 @pytest.mark.parametrize("shrinkage", ["oas", "ledoit_wolf", 0.4, None])
@@ -137,21 +129,15 @@ def test_data_whose_squares_leave_the_range_are_refused_for_what_they_are(scale,
         MultiVariateGaussian().fit(scale * draws(30, 4), sample_weight=weights)
 
 
-@pytest.mark.parametrize("scale", [1e60, 1e40, 1e-50])
+@pytest.mark.parametrize(("scale", "ridge"), [(1e60, 0), (1e40, 0), (1e-50, 0), (1e40, 0.01)])
 @pytest.mark.parametrize(("n", "c"), [(30, 4), (4, 30)])
-def test_a_dtype_whose_range_is_too_short_is_refused(scale, n, c):
+def test_a_dtype_whose_range_is_too_short_is_refused(scale, ridge, n, c):
     x = scale * draws(n, c)
-    model = MultiVariateGaussian(dtype="float32", reg_covar=0)
+    model = MultiVariateGaussian(dtype="float32", reg_covar=ridge)
     with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
         model.fit(x)
     with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
         model.partial_fit(x).mahalanobis(x)
-
-
-@pytest.mark.parametrize(("n", "c"), [(30, 4), (4, 30)])
-def test_a_dtype_whose_range_is_too_short_is_refused_beside_a_ridge(n, c):
-    with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
-        MultiVariateGaussian(dtype="float32").fit(1e40 * draws(n, c))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -180,127 +166,6 @@ def test_matrices_that_leave_the_range_of_the_dtype_are_refused_and_distances_ar
     for name in ("covariance", "inv_covariance"):
         with pytest.raises(ValueError, match=r"dtype: expected float64 .* got float32 for"):
             getattr(model, name)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# the sweep
-
-
-def sample(kind, n, c):
-    """Return n samples, with six more, of c features of some kind."""
-    r = np.random.default_rng(c + n)
-    z = r.normal(size=(n + 6, c))
-    if kind == "common":
-        return z + 2 * r.normal(size=(n + 6, 1))
-    if kind == "uneven ReLU":
-        return np.maximum(z, 0) * np.exp(1.5 * r.normal(size=c))
-    if kind == "1/k^2":
-        return z / np.arange(1, c + 1) ** 2 @ np.linalg.qr(r.normal(size=(c, c)))[0]
-    if kind == "one loud":
-        z[:, c // 2] *= 200
-        return z
-    if kind == "one nearly dead":
-        z[:, c // 2] *= 1e-6
-        return z
-    if kind == "softmax":
-        return np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    if kind == "pictures":
-        return np.clip(30000 + 12000 * r.normal(size=(n + 6, 1)) + 100 * z, 0, 65535).astype(np.uint16)
-    return z * float(kind)
-
-
-KINDS = [
-    "1e-3",
-    "1",
-    "1e3",
-    "common",
-    "uneven ReLU",
-    "1/k^2",
-    "one loud",
-    "one nearly dead",
-    "softmax",
-    "pictures",
-]
-
-
-def roads(x, ridge, kept, folder):
-    """Yield models of the same samples ``(N, C, 1)``, each made in another way."""
-    da = pytest.importorskip("dask.array")
-    from mvgauss.dask import fit
-
-    n, half = len(x), len(x) // 2
-
-    def new():
-        return MultiVariateGaussian(reg_covar=ridge, dtype=kept)
-
-    model = new().fit(x)
-    yield "fitted", model
-    streamed = new()
-    for part in np.split(x, sorted({1, 2, half, half + 1} & set(range(1, n)))):
-        streamed.partial_fit(part)
-    yield "streamed", streamed
-    merged = new()
-    merged.merge(new().partial_fit(x[half:]))
-    merged.merge(new().partial_fit(x[:half]))
-    yield "merged", merged
-    chunks = ((half, n - half), -1, 1)
-    yield "through Dask", fit(new(), da.from_array(x, chunks)).compute(scheduler="sync")
-    model.save(folder / "model.npz", resumable=False)
-    yield "saved", MultiVariateGaussian.load(folder / "model.npz")
-    streamed.save(folder / "model.npz")
-    yield "saved to go on", MultiVariateGaussian.load(folder / "model.npz")
-    yield "from parameters", MultiVariateGaussian.from_parameters(*model, rank=model.rank)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::mvgauss.PictureWarning")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("c", [3, 40, 150])
-def test_every_road_gives_what_the_singular_values_of_the_rows_give(kind, c, tmp_path):
-    for n, ridge in itertools.product(sorted({5, c - 1, c, c + 1, 4 * c}), [0.01, 1e-6, 0]):
-        if kind == "one nearly dead" and not ridge:
-            continue  # the oracle decides in the units of the features, the model does not
-        both = sample(kind, n, c)
-        x, y = both[:n], both[n:]
-        want = svd_gaussian(x, reg_covar=ridge)
-        d, density = want.mahalanobis(y), want.score_samples(y)
-        some = np.arange(0, n, 1 + n * c // 9000)  # all, or of 150 features some 50: each is a decomposition
-        left_out, worst = np.zeros(len(some)), 1.0
-        if n > 2:  # of two, one remains, which has no covariance
-            others = [svd_gaussian(np.delete(x, i, axis=0), reg_covar=ridge) for i in some]
-            left_out = np.array([g.mahalanobis(x[i : i + 1])[0] for i, g in zip(some, others, strict=True)])
-            worst = max(g.variances.max() / (ridge or g.variances.min()) for g in others)
-        least = want.ridge if want.rank > len(want.variances) else want.variances.min()
-        condition = want.variances.max() / least
-        size = np.abs(want.mean).max() / np.sqrt(least)
-        for kept in EPS:
-            # of few samples and a ridge the factor is of low rank, else dense, with a square in double
-            low_rank = ridge and 2 * (n - 1) <= c + 1 and n <= c
-            bound = 64 * np.sqrt(condition) * EPS[kept]
-            bound += 0 if low_rank else 64 * condition * EPS["float64"]
-            for road, model in roads(x[:, :, None], ridge, kept, tmp_path):
-                case = f"{kind}, n = {n}, c = {c}, ridge {ridge}, {kept}, {road}"
-                given = road == "from parameters"
-                if given and condition > 1e6:
-                    continue  # the small eigenvalues of an inverse are lost where it is rounded
-                # a double rounds the mean of far data to its own last digit, single to that of single
-                allowed = bound + size * EPS[kept if given else "float64"]
-                if given:  # the inverse of few rows is a difference
-                    allowed += condition * EPS["float64"]
-                assert (model.rank == want.rank).all(), case
-                error = np.abs(model.mahalanobis(y[:, :, None])[:, 0] - d)
-                assert (error <= allowed * d).all(), case
-                if want.rank == c:  # off the support the tolerance is that of what is kept
-                    error = np.abs(model.score_samples(y[:, :, None])[:, 0] - density)
-                    assert (error <= allowed * np.maximum(np.abs(density), d**2 + c)).all(), case
-                if n == 2 or road in ("saved", "from parameters"):
-                    continue  # these have no moments, of which samples could be left out
-                # at 150 refits take minutes; all roads have the same moments, of which all is double
-                if c < 150 or (road == "fitted" and kept == "float64"):
-                    error = np.abs(model.leave_one_out(x[:, :, None])[some, 0] - left_out)
-                    # half of the digits, as the closed form is used while these are left
-                    allowed = max(bound, 1e-7, 64 * (np.sqrt(worst) * EPS[kept] + worst * EPS["float64"]))
-                    assert (error <= allowed * left_out).all(), case
 
 
 @pytest.mark.parametrize("scale", [[[1e30, 1.0], [1.0, 1.0]], [[1.0, 1e-25], [1.0, 1e-25]]], ids=str)

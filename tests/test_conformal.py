@@ -82,8 +82,7 @@ def test_bad_scores_and_rates_are_refused(call, error, match):
         call()
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the largest distance of an image
+# ---- the largest distance of an image
 
 
 def of_images(rng, n, c=3, grid=(2, 2), dtype=np.float64):

@@ -33,8 +33,7 @@ COMPLEX = [np.complex128, np.complex64]
 NUMPY_2_2 = np.lib.NumpyVersion(np.__version__) >= "2.2.0"
 
 
-# ---------------------------------------------------------------------------------------------------------
-# cov is a loop of numpy.cov
+# ---- cov is a loop of numpy.cov
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,8 +165,7 @@ def test_dtype_is_that_of_the_result(rng, dtype, given_dtype):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------
-# warnings, and what they warn of
+# ---- warnings, and what they warn of
 
 
 def warned(function, *args, **kwargs):
@@ -207,8 +205,7 @@ def test_nan_and_inf_spread_to_their_row_and_column_only(rng, bad):
         assert np.isnan(got).sum() == 7
 
 
-# ---------------------------------------------------------------------------------------------------------
-# stacks, layouts, blocks
+# ---- stacks, layouts, blocks
 
 
 def test_a_single_variable_is_zero_dimensional_but_a_stack_keeps_its_axes(rng):
@@ -239,8 +236,7 @@ def test_the_size_of_blocks_changes_nothing(rng, shape, kind, any_blocks):
     assert_within(cov(x, **w), numpy_cov(x, **w), gap(x, **w))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# laws of weights
+# ---- laws of weights
 
 
 @given(x=samples(n=(3, 12)), seed=seeds, factor=st.sampled_from([1e-130, 1e-46, 0.3, 7.0, 1e130]))
@@ -257,8 +253,7 @@ def test_weights_may_differ_along_any_axis_of_the_stack(rng, any_blocks):
         assert_within(cov(x, **w), numpy_cov(x, **w), gap(x, **w))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# laws of the data
+# ---- laws of the data
 
 
 @given(x=samples(n=(2, 12), dtypes=[np.float64, np.complex128]), shift=st.sampled_from([1.0, -1000.0]))

@@ -17,7 +17,6 @@ from threadpoolctl import ThreadpoolController
 
 from mvgauss import MultiVariateGaussian
 from mvgauss._linalg.precision import Dense, LowRank
-from mvgauss._model import fitting
 from mvgauss._stats.moments import Moments
 
 dask = pytest.importorskip("dask")
@@ -242,41 +241,6 @@ def test_a_fitted_model_goes_on_in_memory(shrinkage, rng):
     assert_same_model(got.partial_fit(a[20:]), model.fit(a))
 
 
-def test_stored_parameters_score_in_place_of_a_model(rng, tmp_path):
-    zarr = pytest.importorskip("zarr")
-    train, test, axis = data("docs")
-    want = MultiVariateGaussian().fit(train)
-    lazy = md.parameters(MultiVariateGaussian(), cut(train, axis, halves(60), [(7, 7)]))
-    group = zarr.open_group(tmp_path / "model.zarr", mode="w")
-    targets = [
-        group.create_array(name, shape=a.shape, chunks=a.chunksize, dtype=a.dtype) for name, a in lazy.items()
-    ]
-    da.store(list(lazy.values()), targets)
-    stored = {name: da.from_zarr(tmp_path / "model.zarr", component=name) for name in lazy}
-    y = cut(test, axis, (5, 7), [(14,), (1, 13)])
-    assert_close(md.mahalanobis(stored, y).compute(), want.mahalanobis(test))
-    assert_close(md.score_samples(stored, y).compute(), want.score_samples(test))
-
-
-def test_a_weight_of_two_is_the_sample_twice(rng):
-    a = rng.standard_normal((9, 40, 3))
-    w = np.array([2, 1, 3, 0, 1, 2, 1, 1, 2])
-    got = md.fit(MultiVariateGaussian(shrinkage="oas"), cut(a, 1, (4, 5), [(1, 2)]), w).compute()
-    want = MultiVariateGaussian(shrinkage="oas").fit(np.repeat(a, w, axis=0))
-    assert_close(got.covariance, want.covariance)
-    assert_close(got.mean.T, want.mean.T)
-
-
-def test_one_sample_is_enough_for_a_ridge_without_ddof(rng):
-    a = rng.standard_normal((1, 5, 4))
-    want = MultiVariateGaussian(ddof=0).fit(a)
-    x = cut(a, 1, None, [(1, 3)])
-    assert_same_model(md.fit(MultiVariateGaussian(ddof=0), x).compute(), want)
-    y = rng.standard_normal((3, 5, 4))
-    arrays = md.parameters(MultiVariateGaussian(ddof=0), x)
-    assert_close(md.mahalanobis(arrays, cut(y, 1, None, [(2, 2)])).compute(), want.mahalanobis(y))
-
-
 # ---- the graph
 
 
@@ -385,20 +349,6 @@ def test_dask_knows_how_large_moments_and_models_are(rng):
     assert sizeof(MultiVariateGaussian()) == 0
 
 
-def test_factors_of_many_chunks_are_made_at_once(rng, monkeypatch):
-    gate, precision_of = threading.Barrier(2), fitting.precision_of
-
-    def both(moments, trace, state):
-        if len(moments.mean):
-            gate.wait(30)
-        return precision_of(moments, trace, state)
-
-    monkeypatch.setattr(fitting, "precision_of", both)
-    x = cut(rng.standard_normal((20, 3, 4)), 1, halves(20), [(2, 2)])
-    with dask.config.set(scheduler="threads", num_workers=2):
-        dask.compute(md.parameters(MultiVariateGaussian(), x))
-
-
 def test_tasks_start_no_threads_and_hold_blas_to_one(rng, monkeypatch):
     blas, seen = ThreadpoolController().select(user_api="blas"), []
 
@@ -485,16 +435,12 @@ CHUNK_FAULTS = {
         ValueError,
         r"shape \(6, 3, 2\) and dtype float64 .*got shape \(5, 3, 2\)",
     ),
-    "one sample for all": (lambda b: b[:1], ValueError, r"got shape \(1, 3, 2\)"),
-    "more samples": (lambda b: np.concatenate([b, b]), ValueError, r"got shape \(12, 3, 2\)"),
-    "no samples": (lambda b: b[:0], ValueError, r"got shape \(0, 3, 2\)"),
     "other features": (lambda b: b[:, :2], ValueError, r"got shape \(6, 2, 2\)"),
     "other patches": (lambda b: b[:, :, 1:], ValueError, r"got shape \(6, 3, 1\)"),
     "another number of axes": (lambda b: b[..., None], ValueError, r"got shape \(6, 3, 2, 1\)"),
     "single precision": (lambda b: b.astype("f4"), ValueError, "got shape .* and dtype float32"),
     "complex": (lambda b: b.astype(complex), ValueError, "dtype complex128"),
     "object": (lambda b: b.astype(object), ValueError, "dtype object"),
-    "strings": (lambda b: b.astype(str), ValueError, "dtype <U"),
     "a list": (lambda b: b.tolist(), ValueError, "dtype list"),
     "masked": (masked, TypeError, "embedding: expected an array without masked entries"),
 }
@@ -633,16 +579,6 @@ def on_cluster(client, one_thread):
         yield client
 
 
-@pytest.mark.slow
-def test_a_cluster_listens_on_this_machine_only(client):
-    psutil = pytest.importorskip("psutil")
-    me = psutil.Process()
-    for process in (me, *me.children(recursive=True)):
-        for connection in process.net_connections("inet"):
-            if connection.status == psutil.CONN_LISTEN:
-                assert connection.laddr.ip == "127.0.0.1"
-
-
 def slowed(a, folder, seconds=0.15):
     """Return an array of 32 chunks that takes its time, and the processes that made chunks, in order."""
 
@@ -674,18 +610,6 @@ def kill_in_the_middle(future, busy, victims=1):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_the_middle_of_a_fit_changes_nothing(client, tmp_path, rng):
-    a = rng.standard_normal((48, 6, 4, 4))
-    x, busy = slowed(a, tmp_path)
-    future = client.compute(md.fit(MultiVariateGaussian(), x))
-    killed = kill_in_the_middle(future, busy)
-    got = future.result(timeout=60)
-    assert_same_model(got, MultiVariateGaussian().fit(a))
-    assert len(busy()) > 32  # what the dead one had was computed again
-    assert not set(killed) & set(client.run(os.getpid).values())
-
-
-@pytest.mark.slow
 def test_workers_killed_in_a_fit_and_while_scoring_to_zarr_change_nothing(tmp_path, rng):
     zarr = pytest.importorskip("zarr")
     a = rng.standard_normal((48, 6, 4, 4))
@@ -708,64 +632,9 @@ def test_workers_killed_in_a_fit_and_while_scoring_to_zarr_change_nothing(tmp_pa
 LIMIT = 600 << 20  #: of the memory of a worker, which takes about 200 MB for itself
 
 
-def hungry(folder, every_time):
-    """Return what makes chunks, one of which outgrows the memory of a worker, once or every time."""
-
-    def eat(block, block_id):
-        if block_id[0] == 5:
-            try:
-                (folder / "eaten").touch(exist_ok=every_time)
-            except FileExistsError:
-                return block
-            meal = np.ones(LIMIT // 8)
-            time.sleep(30)  # the nanny ends it long before
-            return block + meal[0] - 1
-        return block
-
-    return eat
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("every_time", [False, True])
-def test_a_worker_killed_by_its_memory_limit_changes_nothing_or_is_reported(every_time, tmp_path, rng):
-    distributed = pytest.importorskip("distributed")
-    a = rng.standard_normal((24, 3, 4))
-    want = MultiVariateGaussian().fit(a)
-    with cluster(LIMIT, scheduler__allowed_failures=1) as client:
-        for name in ("fit", "score"):
-            (tmp_path / name).mkdir()
-            eat = hungry(tmp_path / name, every_time)
-            x = cut(a, 1, (3,) * 8).map_blocks(eat, dtype=float, meta=np.empty((0,) * 3))
-            lazy = md.fit(MultiVariateGaussian(), x) if name == "fit" else md.mahalanobis(want, x)
-            future = client.compute(lazy)
-            if every_time:
-                with pytest.raises(distributed.KilledWorker):
-                    future.result(timeout=120)
-            elif name == "fit":
-                assert_same_model(future.result(timeout=120), want)
-            else:
-                assert_close(future.result(timeout=120), want.mahalanobis(a))
-            assert (tmp_path / name / "eaten").exists()
-
-
 def written_to_disk(dask_worker):
     """Return how many bytes a worker has spilled so far."""
     return dask_worker.data.cumulative_metrics["disk-write", "bytes"]
-
-
-@pytest.mark.slow
-def test_a_fit_whose_moments_are_spilled_is_that_of_one_machine():
-    n, c, p = 64, 100, 20
-
-    def images(block_id):
-        return np.random.default_rng(block_id).standard_normal((n, c, p))
-
-    x = da.map_blocks(images, chunks=((n,) * 10, (c,), (p,) * 3), dtype=float, meta=np.empty((0,) * 3))
-    lazy = md.fit(MultiVariateGaussian(), x, split_every=10)
-    with cluster(worker__memory__target=0.002) as client:  # 2 MB, where ten moments take 8 MB
-        got = client.compute(lazy).result(timeout=120)
-        assert sum(client.run(written_to_disk).values()) > 2e6
-    assert_same_model(got, MultiVariateGaussian().fit(x.compute()))
 
 
 @pytest.mark.slow
@@ -806,36 +675,6 @@ def test_errors_and_scores_come_back_from_a_cluster(on_cluster, rng):
 
 
 # ---- the pages
-
-
-def cells(page):
-    """Return the code cells of a page, each with its tags."""
-    text = (REPOSITORY / "docs" / page).read_text(encoding="utf-8")
-    return re.findall(
-        r"^```\{code-cell\} python\n(?::tags: \[(.*?)\]\n)?(.*?)^```$", text, re.DOTALL | re.MULTILINE
-    )
-
-
-@pytest.mark.slow
-def test_the_howto_runs_as_it_stands(monkeypatch, capsys):
-    pytest.importorskip("distributed")
-    pytest.importorskip("zarr")
-    monkeypatch.chdir(REPOSITORY / "docs" / "howto")
-    names = {}
-    found = cells("howto/dask.md")
-    assert len(found) == 15
-    errors = iter(["NaN at index (47, 3, 9, 2)", "as the Dask array declares, got shape"])
-    with dask.config.set(scheduler=None):
-        for tags, code in found:
-            if "raises-exception" in tags:
-                with pytest.raises(ValueError, match=re.escape(next(errors))):
-                    exec(code, names)
-            else:
-                exec(code, names)
-    printed = capsys.readouterr().out
-    assert "14 chunks; Delayed" in printed
-    assert "[False False False False False False  True  True  True  True False  True]" in printed
-    assert printed.count("True\n") >= 2
 
 
 @pytest.mark.slow

@@ -16,8 +16,7 @@ def images(rng, n, c=3, grid=(2, 2), dtype=np.float64):
     return frozen(rng.standard_normal((n, c, *grid)), dtype)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# who decides
+# ---- who decides
 
 
 @pytest.mark.parametrize("ask", ["predict", "decision_function", "fit_predict"])
@@ -140,8 +139,7 @@ def test_an_answer_beside_fits_is_that_of_one_fit(rng, question):
         thread.join()
 
 
-# ---------------------------------------------------------------------------------------------------------
-# which images are refused
+# ---- which images are refused
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -255,8 +253,7 @@ def test_a_file_that_only_scores_needs_no_law(rng, tmp_path):
     )
 
 
-# ---------------------------------------------------------------------------------------------------------
-# warnings and remedies
+# ---- warnings and remedies
 
 
 def of_parts(x):

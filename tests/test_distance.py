@@ -43,8 +43,7 @@ def distance(x, mean, inverse):
     return np.sqrt(np.maximum(np.einsum("mi,ij,mj->m", z, inverse, z), 0))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# pinv
+# ---- pinv
 
 
 @given(mixed(), block_sizes)
@@ -181,8 +180,7 @@ def test_the_inverse_has_the_shape_of_the_stack(rng, stack):
     assert rank.dtype.kind == "i"
 
 
-# ---------------------------------------------------------------------------------------------------------
-# mahalanobis
+# ---- mahalanobis
 
 
 @st.composite

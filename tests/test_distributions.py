@@ -22,8 +22,7 @@ def largest_excess(p):
     return float((np.arange(1, p.size + 1) / p.size - p).max()) * math.sqrt(p.size)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the exact law
+# ---- the exact law
 
 
 @pytest.mark.parametrize(("n", "c", "ddof"), [(20, 4, 1), (20, 4, 0), (6, 4, 2.5), (5, 4, 1), (2, 1, 1)])
@@ -81,8 +80,7 @@ def test_p_values_survive_streams_files_and_merges(rng, tmp_path, options):
     np.testing.assert_allclose(got.p_value(test), want.p_value(test), rtol=1e-10)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the bound
+# ---- the bound
 
 REGULARISED = {
     "ridge": {"reg_covar": 0.01},
@@ -132,8 +130,7 @@ def test_a_good_image_exceeds_the_default_limit_at_most_five_times_of_a_hundred(
     assert np.mean(above or [0]) < 0.05 + SIGMAS * np.std(above or [0]) / math.sqrt(150)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# which law a model has
+# ---- which law a model has
 
 LAWS = {
     "nothing added": ({"reg_covar": 0}, 12, None, "hotelling"),
@@ -196,8 +193,7 @@ def test_given_parameters_follow_chi_squared_which_is_exact_for_a_known_gaussian
     assert none.p_value([[2.0, 9, 9]]) == 1
 
 
-# ---------------------------------------------------------------------------------------------------------
-# ranks among leave-one-out distances
+# ---- ranks among leave-one-out distances
 
 
 @pytest.mark.parametrize(("c", "close"), [(4, 0.04), (30, 0.15)])

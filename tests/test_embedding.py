@@ -258,8 +258,7 @@ def test_an_array_may_score_with_the_model_it_is_read_for(x, model, small_parts)
     close(model.fit(Scores(x)), MultiVariateGaussian().fit(x), x)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# runs
+# ---- runs
 
 
 class Chunked(OnDisk):
@@ -341,8 +340,7 @@ def test_another_shape_or_number_of_weights_is_refused_before_anything_is_read(x
     assert not disk.reads + other.reads
 
 
-# ---------------------------------------------------------------------------------------------------------
-# memory maps, HDF5 and Zarr
+# ---- memory maps, HDF5 and Zarr
 
 
 @pytest.mark.parametrize("kind", ["npy", "raw"])

@@ -29,8 +29,7 @@ BLAS = ThreadpoolController().select(user_api="blas")
 ERRORS = [MemoryError, KeyboardInterrupt]
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the tracer
+# ---- the tracer
 
 
 @functools.cache
@@ -85,8 +84,7 @@ def engine():
     return [library.num_threads for library in BLAS.lib_controllers], sys.getswitchinterval()
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the model
+# ---- the model
 
 N, C, P = 5, 2, 3
 

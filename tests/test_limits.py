@@ -15,8 +15,7 @@ def largest(d):
     return d.reshape(len(d), -1).max(axis=1)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# limits of a rate
+# ---- limits of a rate
 
 
 @pytest.mark.parametrize(
@@ -86,8 +85,7 @@ def test_limits_keep_their_promise(rng, source):
     assert abs(np.mean(above) - 0.1) < noise + 0.02 * (source == "training")
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the limit by default
+# ---- the limit by default
 
 
 @pytest.mark.parametrize("ddof", [0, 1, 2])
@@ -147,22 +145,7 @@ def test_a_weight_counts_in_the_default_limit_as_often_as_the_sample_is_there(rn
     assert weighted.threshold_ == pytest.approx(repeated.threshold_)
 
 
-def test_streamed_merged_and_loaded_models_have_the_same_default_limit(rng, tmp_path):
-    x = frozen(rng.standard_normal((30, 8, 2)))
-    whole = MultiVariateGaussian().fit(x)
-    streamed = MultiVariateGaussian().partial_fit(x[:2]).partial_fit(x[2:])
-    merged = MultiVariateGaussian().fit(x[:13]).merge(MultiVariateGaussian().fit(x[13:]))
-    whole.save(tmp_path / "all.npz")
-    merged.save(tmp_path / "few.npz", resumable=False)
-    loaded = [MultiVariateGaussian.load(tmp_path / f"{name}.npz") for name in ("all", "few")]
-    for model in (streamed, merged, *loaded):
-        assert model.threshold_ == pytest.approx(whole.threshold_, rel=1e-9)
-        with pytest.warns(DefaultThresholdWarning):
-            model.predict(x)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# how long they last
+# ---- how long they last
 
 
 def reloaded(model, x, folder):

@@ -61,8 +61,7 @@ def _kill(process):
         process.kill()
 
 
-# ---------------------------------------------------------------------------------------------------------
-# interrupts
+# ---- interrupts
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no timer that sends signals")
@@ -101,8 +100,7 @@ def test_an_interrupt_at_any_time_comes_out_as_itself_and_leaves_no_thread_and_n
     assert "RuntimeError" not in complained  # a callback of Python's that is interrupted tells of that
 
 
-# ---------------------------------------------------------------------------------------------------------
-# forks
+# ---- forks
 
 FORK = """
 want = cov(x)
@@ -205,8 +203,7 @@ def test_an_exception_at_any_step_of_a_fork_leaves_no_lock_taken():
     assert said == "True True True\n"
 
 
-# ---------------------------------------------------------------------------------------------------------
-# ends of the interpreter
+# ---- ends of the interpreter
 
 
 def test_a_fit_works_at_the_end_of_the_interpreter():
@@ -247,8 +244,7 @@ def test_a_thread_that_fits_without_end_is_left_behind_where_it_is_a_daemon():
     assert not complained
 
 
-# ---------------------------------------------------------------------------------------------------------
-# limits of the system
+# ---- limits of the system
 
 
 def test_without_threads_all_is_done_by_the_caller_with_the_same_answers():
@@ -274,29 +270,6 @@ def test_without_threads_all_is_done_by_the_caller_with_the_same_answers():
         """
     )
     assert said == "done\n"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_where_the_system_refuses_threads_all_is_done_by_the_caller():
-    if os.getuid() != 0:
-        pytest.skip("only a superuser can take another user's name, whose processes are counted")
-    said, _ = run(
-        """
-        import resource
-        want = cov(x)
-        os.setgid(12345)
-        os.setuid(12345)
-        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
-        try:
-            threading.Thread(target=print).start()
-        except RuntimeError:
-            assert np.array_equal(cov(x), want)
-            print("refused")
-        """,
-        OPENBLAS_NUM_THREADS="1",
-    )
-    assert said == "refused\n"
 
 
 @pytest.mark.slow

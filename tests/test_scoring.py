@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from mvgauss import MultiVariateGaussian
 
-# ---------------------------------------------------------------------------------------------------------
-# densities
+# ---- densities
 
 
 def scipy_logpdf(model, x):
@@ -126,8 +125,7 @@ def test_scores_have_the_shape_of_the_grid_and_the_dtype_of_the_model(train, tes
         np.testing.assert_allclose(model.score_samples(test), want, rtol=1e-4)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# contributions
+# ---- contributions
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -168,8 +166,7 @@ def test_a_contribution_may_be_negative(rng):
     assert MultiVariateGaussian().fit(x).contributions([[3.0, 2.0]]).min() < 0
 
 
-# ---------------------------------------------------------------------------------------------------------
-# refusals
+# ---- refusals
 
 
 def test_scores_refuse_what_distances_refuse(model, test):

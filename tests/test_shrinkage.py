@@ -42,8 +42,7 @@ def entries(covariance, tolerance=1e-10):
     return tolerance * np.abs(covariance).max(axis=(1, 2))[:, None, None] * np.ones(covariance.shape)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# equal to scikit-learn
+# ---- equal to scikit-learn
 
 
 @may_be_constant
@@ -158,8 +157,7 @@ def test_shrinkage_kept_in_single_precision_is_computed_in_double(rng, shrinkage
     assert_within(model.covariance, want, entries(want, SINGLE))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the fourth moments
+# ---- the fourth moments
 
 
 def test_fourth_moments_of_parts_far_apart_keep_their_digits(rng):
@@ -188,8 +186,7 @@ def test_fourth_moments_cannot_be_asked_for_in_mid_stream(rng, way):
     assert_within(model.covariance, want, entries(want))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# weights
+# ---- weights
 
 
 @given(
@@ -222,8 +219,7 @@ def test_weights_need_not_be_whole(rng, shrinkage, c):
     assert_within(model.covariance, covariance, entries(covariance, 1e-12))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# refused
+# ---- refused
 
 
 @pytest.mark.parametrize(

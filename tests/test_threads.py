@@ -47,8 +47,7 @@ def in_a_thread(function):
     assert not thread.is_alive()
 
 
-# ---------------------------------------------------------------------------------------------------------
-# both numbers
+# ---- both numbers
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -116,23 +115,6 @@ def test_every_switch_interval_comes_back_exactly_and_is_never_made_longer(micro
         sys.setswitchinterval(before + 5e-7)
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3])
-def test_limits_of_the_caller_hold_again_after_a_walk(limit):
-    before = counts()
-    with threadpool_limits(limit, user_api="blas"):
-        own = counts()
-        with threads.held():
-            assert counts() == ONE
-            with threadpool_limits(2, user_api="blas"):
-                assert counts() == [2] * len(ONE)
-                with threads.held():
-                    pass
-                assert counts() == [2] * len(ONE)
-            assert counts() == ONE
-        assert counts() == own
-    assert counts() == before
-
-
 def test_a_limit_of_another_thread_is_as_it_was_after_a_walk():
     """Where threadpoolctl lets one thread at a time set limits, that limit holds in the walk too."""
     before = counts()
@@ -190,8 +172,7 @@ def in_a_process(code, *arguments, **environment):
     return done.stdout
 
 
-# ---------------------------------------------------------------------------------------------------------
-# other libraries
+# ---- other libraries
 
 
 class Library:
@@ -308,8 +289,7 @@ def test_another_build_of_blas_in_the_process_is_held_and_given_back_too(name):
     in_a_process(BESIDE, found[0])
 
 
-# ---------------------------------------------------------------------------------------------------------
-# numbers of threads
+# ---- numbers of threads
 
 
 def test_the_threads_that_blas_may_run_are_those_outside_of_walks():

@@ -166,8 +166,7 @@ def test_no_distance_exceeds_its_bound(function, squared, p, numbers, offset):
     assert ratio(function(x, mean, p, squared=squared), want, bound) <= 1
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the bounds are not vacuous
+# ---- the bounds are not vacuous
 
 X = np.random.default_rng(1).standard_normal((40, 5))
 

@@ -28,8 +28,7 @@ fractions = st.fractions(min_value=-(2**70), max_value=2**70, max_denominator=2*
 DTYPES = [np.float16, np.float32, np.float64, np.longdouble]
 
 
-# ---------------------------------------------------------------------------------------------------------
-# rounding
+# ---- rounding
 
 
 @strategies.steady
@@ -94,8 +93,7 @@ def test_a_root_just_above_a_tie_is_not_a_tie():
     assert _rational.rounded(_rational.root(just), np.dtype(float)) == 1 + 2.0**-52
 
 
-# ---------------------------------------------------------------------------------------------------------
-# algebra
+# ---- algebra
 
 
 def matrices(rows, columns):
@@ -135,8 +133,7 @@ def test_a_stack_is_a_loop():
         np.testing.assert_array_equal(exact_mean(x, fweights=w)[i], exact_mean(x[i], fweights=w[i]))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# answers that can be checked by head, or by another road
+# ---- answers that can be checked by head, or by another road
 
 
 def test_thirds_and_sevenths_are_rounded_once():
@@ -263,8 +260,7 @@ def test_a_singular_gaussian_has_a_density_on_its_support_only():
     assert g.leave_one_out().shape == (3, 1)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# independence
+# ---- independence
 
 FOLDER = Path(mvgauss.testing.__file__).parent
 
