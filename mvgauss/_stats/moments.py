@@ -216,9 +216,9 @@ class Moments(Stack):
         r"""Return the moments of samples ``(B, n, C)`` from sums about a point near them, ``(B, C)``.
 
         :math:`M = \sum (x - p)(x - p)^H - n d d^H` with :math:`d = \bar x - p` needs no pass to centre the
-        samples. Where p is the mean of m earlier ones, d adds :math:`d d^H m n / (m + n)` to the scatter of
-        all: what is subtracted is at most (m + n) / m times as much, and its rounding no more than that of n
-        samples summed one by one, as they are summed in runs.
+        samples. Where p is the mean of m earlier ones, the scatter of all has a part d d^H m n / (m + n): what
+        is subtracted is at most (m + n) / m times as large. Sums in runs of m samples round by as much less
+        than sums of one sample at a time, so that the bound of these holds.
         """
         b, n, c = x.shape
         total, square = np.zeros_like(point), np.zeros((b, c, c), point.dtype)
