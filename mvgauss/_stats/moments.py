@@ -216,9 +216,9 @@ class Moments(Stack):
         r"""Return the moments of samples ``(B, n, C)`` from sums about a point near them, ``(B, C)``.
 
         :math:`M = \sum (x - p)(x - p)^H - n d d^H` with :math:`d = \bar x - p` needs no pass to centre the
-        samples. Where p is the mean of m earlier ones, the scatter of all has a part d d^H m n / (m + n): what
-        is subtracted is at most (m + n) / m times as large. Sums in runs of m samples round by as much less
-        than sums of one sample at a time, so that the bound of these holds.
+        samples. Where p is the mean of m earlier ones, d d^H m n / (m + n) is a part of the scatter of all:
+        what is subtracted is at most (m + n) / m times as large. Sums in runs of m samples round by as much
+        less than sums of one sample at a time, so that the bound of these holds.
         """
         b, n, c = x.shape
         total, square = np.zeros_like(point), np.zeros((b, c, c), point.dtype)
@@ -317,13 +317,13 @@ class Moments(Stack):
         if not squares and fits_in_rows(self.n_samples, self.mean.shape[-1]):
             self._rows = rows  # those that were there are not rounded again
             return
-        product = _hermitian_self_product(rows.astype(self.mean.dtype, copy=False))
+        rows = rows.astype(self.mean.dtype, copy=False)
         if any(m._triangle is not None for m in squares):
-            self._triangle = triangular.pack(product)
+            self._triangle = _packed_self_product(rows)
             for m in squares:
                 self._triangle += triangular.pack(m.scatter) if m._triangle is None else m._triangle
         else:
-            self._square = sum((m.scatter for m in squares), product)
+            self._square = sum((m.scatter for m in squares), _hermitian_self_product(rows))
 
     def cov(self, bias: bool = False, ddof: float | None = None) -> Array:
         """Return the covariance: the scatter over its divisor.
@@ -549,6 +549,13 @@ def _hermitian_self_product(z: Array) -> Array:
     result = np.empty(cross.shape, z.dtype)
     result.real, result.imag = self_product(a) + self_product(b), cross - cross.swapaxes(-1, -2)
     return result
+
+
+def _packed_self_product(rows: Array) -> Array:
+    """Return K^T K of rows ``(B, n, C)``, packed; a single row, as in a stream, needs no square."""
+    if rows.shape[1] == 1:
+        return triangular.pack_square(rows[:, 0])
+    return triangular.pack(self_product(rows))
 
 
 def of_samples(x: Array, weights: list[Array], dtype: np.dtype[Any], function: Callable[[Moments], R]) -> R:
