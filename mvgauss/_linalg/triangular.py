@@ -4,6 +4,7 @@ import math
 from functools import cache
 
 import numpy as np
+from scipy.linalg import blas
 
 from mvgauss._arguments import Array
 
@@ -57,12 +58,15 @@ def pack(s: Array) -> Array:
     return np.take(s.reshape(len(s), c * c), _lower_indices(c), axis=1, mode="clip")
 
 
-def pack_square(row: Array) -> Array:
-    """Return the packed lower triangles of v v^T of vectors ``(B, C)``, in half the time of a square's."""
-    i, j = _row_and_column(row.shape[-1])
-    product = np.take(row, i, axis=1, mode="clip")
-    product *= np.take(row, j, axis=1, mode="clip")
-    return product
+def add_square(triangle: Array, row: Array) -> None:
+    """Add v v^T of vectors ``(B, C)`` to packed lower triangles, in place: no square is made of them.
+
+    Both are double and the triangles contiguous, or BLAS would change copies of them.
+    """
+    for packed, v in zip(triangle, row, strict=True):
+        blas.dspr(
+            len(v), 1.0, v, packed, overwrite_ap=True
+        )  # the rows of a lower are columns of an upper one
 
 
 def unpack(triangle: Array, c: int) -> Array:
@@ -84,15 +88,9 @@ def packed_diagonal(triangle: Array, c: int) -> Array:
 
 
 @cache
-def _row_and_column(c: int) -> tuple[Array, Array]:
-    """Return the row and the column of each number of a packed lower triangle."""
-    return np.tril_indices(c)
-
-
-@cache
 def _lower_indices(c: int) -> Array:
     """Return where the lower triangle is in a flat matrix."""
-    return np.ravel_multi_index(_row_and_column(c), (c, c))
+    return np.ravel_multi_index(np.tril_indices(c), (c, c))
 
 
 def _diagonal_blocks(a: Array, size: int) -> Array:

@@ -319,9 +319,14 @@ class Moments(Stack):
             return
         rows = rows.astype(self.mean.dtype, copy=False)
         if any(m._triangle is not None for m in squares):
-            self._triangle = _packed_self_product(rows)
-            for m in squares:
-                self._triangle += triangular.pack(m.scatter) if m._triangle is None else m._triangle
+            triangles = [triangular.pack(m.scatter) if m._triangle is None else m._triangle for m in squares]
+            self._triangle = triangles[0].copy()
+            for triangle in triangles[1:]:
+                self._triangle += triangle
+            if rows.shape[1] == 1:
+                triangular.add_square(self._triangle, rows[:, 0])
+            else:
+                self._triangle += triangular.pack(self_product(rows))
         else:
             self._square = sum((m.scatter for m in squares), _hermitian_self_product(rows))
 
@@ -549,13 +554,6 @@ def _hermitian_self_product(z: Array) -> Array:
     result = np.empty(cross.shape, z.dtype)
     result.real, result.imag = self_product(a) + self_product(b), cross - cross.swapaxes(-1, -2)
     return result
-
-
-def _packed_self_product(rows: Array) -> Array:
-    """Return K^T K of rows ``(B, n, C)``, packed; a single row, as in a stream, needs no square."""
-    if rows.shape[1] == 1:
-        return triangular.pack_square(rows[:, 0])
-    return triangular.pack(self_product(rows))
 
 
 def of_samples(x: Array, weights: list[Array], dtype: np.dtype[Any], function: Callable[[Moments], R]) -> R:
