@@ -57,8 +57,10 @@ def oracle(x, y, ridge):
     values = np.linalg.svd(r if n > c else a, compute_uv=False)  # of few samples units of features count
     if not ridge and (n <= c or values[-1] < 1e-7 * values[0]):
         model = svd_gaussian(x, reg_covar=0)
-        least, condition = model.variances.min(), model.variances.max() / model.variances.min()
-        return model.mahalanobis(y), condition, np.abs(mean).max() / np.sqrt(least), model.rank
+        d, least = model.mahalanobis(y), np.sqrt(model.variances.min())
+        # deviations are projected on the directions that are there: what is outside of them cancels
+        root = max(np.sqrt(model.variances.max()), (np.linalg.norm(y - mean, axis=1) / d).max()) / least
+        return d, root**2, np.abs(mean).max() / least, model.rank
     d = np.linalg.norm(scipy.linalg.solve_triangular(r, ((y - mean) / unit).T, trans="T"), axis=0)
     offset = np.abs(mean / unit).max() * np.linalg.norm(np.linalg.inv(r), 2)
     return d, (values[0] / values[-1]) ** 2, offset, c
@@ -96,7 +98,7 @@ def test_distances_err_by_no_more_than_is_stated(kind, c, tmp_path):
         for dtype, eps in (("float64", EPS), ("float32", SINGLE)):
             # roots of conditions, but where a square is factored; a double mean is rounded far from zero
             allowed = np.sqrt(condition) * eps + offset * EPS + (0 if few else condition * EPS)
-            allowed *= 8 if rank == c else 64  # a deviation is projected on few directions: parts cancel
+            allowed *= 8 if rank == c else 128  # the singular values of the oracle err by C eps, too
             for road in ROADS:
                 model = fitted(road, x, tmp_path, reg_covar=ridge, dtype=dtype)
                 case = f"n = {n}, ridge {ridge}, {dtype}, {road}"
