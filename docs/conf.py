@@ -203,6 +203,8 @@ def download_of(path):
             contents[f"data/{file.relative_to(path.parent / folder).as_posix()}"] = file.read_bytes()
     names = set().union(*map(imports, codes))
     extras, others = (sorted({table[name] for name in names & set(table)}) for table in (EXTRAS, PACKAGES))
+    if "pictures" in extras:  # which brings matplotlib, too
+        extras = [name for name in extras if name != "plot"]
     ours = f'".[{",".join(extras)}]"' if extras else "."
     return contents, " ".join(["pip install", ours, *others])
 
