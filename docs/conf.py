@@ -216,9 +216,9 @@ def add_download(app, doctree):
     if not contents:
         return
     if len(contents) == 1:
-        verb, name, text = "download", f"{path.stem}.ipynb", "this page as a notebook"
+        verb, name, text = "download", f"{path.stem}.ipynb", "a notebook"
     else:
-        verb, name, text = "unpack", f"{path.stem}.zip", "this page as a notebook with its files"
+        verb, name, text = "unpack", f"{path.stem}.zip", "a notebook with its files"
     line = nodes.paragraph(classes=["download"])
     line += [nodes.Text(f"To run it, {verb} "), nodes.reference("", name, refuri=name)]
     line += [nodes.Text(f", {text}, and run "), nodes.literal("", command)]
