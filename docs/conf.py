@@ -203,6 +203,8 @@ def download_of(path):
             contents[f"data/{file.relative_to(path.parent / folder).as_posix()}"] = file.read_bytes()
     names = set().union(*map(imports, codes))
     extras, others = (sorted({table[name] for name in names & set(table)}) for table in (EXTRAS, PACKAGES))
+    if "pictures" in extras:  # which brings matplotlib, too
+        extras = [name for name in extras if name != "plot"]
     ours = f'".[{",".join(extras)}]"' if extras else "."
     return contents, " ".join(["pip install", ours, *others])
 
@@ -214,9 +216,9 @@ def add_download(app, doctree):
     if not contents:
         return
     if len(contents) == 1:
-        verb, name, text = "download", f"{path.stem}.ipynb", "this page as a notebook"
+        verb, name, text = "download", f"{path.stem}.ipynb", "a notebook"
     else:
-        verb, name, text = "unpack", f"{path.stem}.zip", "this page as a notebook with its files"
+        verb, name, text = "unpack", f"{path.stem}.zip", "a notebook with its files"
     line = nodes.paragraph(classes=["download"])
     line += [nodes.Text(f"To run it, {verb} "), nodes.reference("", name, refuri=name)]
     line += [nodes.Text(f", {text}, and run "), nodes.literal("", command)]
