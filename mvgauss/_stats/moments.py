@@ -568,7 +568,8 @@ def of_samples(x: Array, weights: list[Array], dtype: np.dtype[Any], function: C
     def kernel(b: slice) -> R:
         return function(Moments.of_block(samples[b], *(w[b] for w in flat_weights), dtype=dtype))
 
-    return blocks.walk(kernel, math.prod(stack), (n + c) * c * dtype.itemsize)
+    # the samples and their copy, the scatter and the covariance
+    return blocks.walk(kernel, math.prod(stack), 2 * (n + c) * c * dtype.itemsize)
 
 
 def checked_samples(
