@@ -435,11 +435,11 @@ CHUNK_FAULTS = {
         ValueError,
         r"shape \(6, 3, 2\) and dtype float64 .*got shape \(5, 3, 2\)",
     ),
+    "one sample for all": (lambda b: b[:1], ValueError, r"got shape \(1, 3, 2\)"),
     "other features": (lambda b: b[:, :2], ValueError, r"got shape \(6, 2, 2\)"),
     "other patches": (lambda b: b[:, :, 1:], ValueError, r"got shape \(6, 3, 1\)"),
     "single precision": (lambda b: b.astype("f4"), ValueError, "got shape .* and dtype float32"),
     "complex": (lambda b: b.astype(complex), ValueError, "dtype complex128"),
-    "object": (lambda b: b.astype(object), ValueError, "dtype object"),
     "a list": (lambda b: b.tolist(), ValueError, "dtype list"),
     "masked": (masked, TypeError, "embedding: expected an array without masked entries"),
 }

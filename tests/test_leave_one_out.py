@@ -84,6 +84,15 @@ def test_an_outlier_in_a_feature_of_a_small_unit_is_left_out_as_in_a_large_one(r
     assert got[0] > 100
 
 
+@pytest.mark.filterwarnings("ignore::mvgauss.FewSamplesWarning")
+@pytest.mark.parametrize(("n", "c"), [(6, 5), (30, 29), (30, 30)])
+def test_a_sample_that_alone_spans_a_direction_is_refitted_however_small_that_is(rng, n, c):
+    axes = np.linalg.qr(rng.standard_normal((c, c)))[0] * np.geomspace(1, 1e-6, c)[:, None]
+    x = frozen(rng.standard_normal((n, c)) @ axes)[..., None]
+    got = MultiVariateGaussian(reg_covar=0).fit(x).leave_one_out(x)
+    np.testing.assert_allclose(got, refitted(x, reg_covar=0), rtol=0.05)
+
+
 @pytest.mark.filterwarnings("ignore::mvgauss.ConstantPatchWarning")
 @pytest.mark.parametrize("shrinkage", [None, 0.0, 0.3, 1.0])
 @pytest.mark.parametrize("reg_covar", [0, 0.5])

@@ -170,11 +170,6 @@ def test_fit_may_change_the_sizes_and_partial_fit_may_not(rng):
             model.partial_fit(other)
 
 
-def test_partial_fit_goes_on_from_fit(rng):
-    x = frozen(rng.standard_normal((9, 3, 4)))
-    assert_same(MultiVariateGaussian().fit(x[:5]).partial_fit(x[5:]), MultiVariateGaussian().fit(x), x)
-
-
 @pytest.mark.parametrize(("first", "then"), [(None, 0.2), ("ledoit_wolf",) * 2, ("ledoit_wolf", "oas")])
 def test_parameters_set_in_mid_stream_hold_from_the_next_part_on(rng, first, then):
     x = frozen(rng.standard_normal((9, 3, 4)))
