@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
-#: Weights are relative to their largest one; in this range their squares, and sums of these, lose no digits.
+#: The largest of the weights is in this range: its square, and sums of squares, have all their digits.
 _SMALLEST_WEIGHT, _LARGEST_WEIGHT = 1e-140, 1e140
 _P = ParamSpec("_P")
 

@@ -58,15 +58,14 @@ def pack(s: Array) -> Array:
     return np.take(s.reshape(len(s), c * c), _lower_indices(c), axis=1, mode="clip")
 
 
-def add_square(triangle: Array, row: Array) -> None:
-    """Add v v^T of vectors ``(B, C)`` to packed lower triangles, in place: no square is made of them.
+def add_outer(triangle: Array, vector: Array) -> None:
+    """Add v v^T of vectors ``(B, C)`` to packed lower triangles, in place and packed.
 
-    Both are double and the triangles contiguous, or BLAS would change copies of them.
+    Both are double and the triangles contiguous: of others BLAS would change a copy.
     """
-    for packed, v in zip(triangle, row, strict=True):
-        blas.dspr(
-            len(v), 1.0, v, packed, overwrite_ap=True
-        )  # the rows of a lower are columns of an upper one
+    for packed, v in zip(triangle, vector, strict=True):
+        # the rows of a lower triangle are the columns of an upper one
+        blas.dspr(len(v), 1.0, v, packed, overwrite_ap=True)
 
 
 def unpack(triangle: Array, c: int) -> Array:

@@ -28,7 +28,7 @@ R = TypeVar("R")
 #: A long sample is cut into at most so many groups of runs, which are computed on threads.
 _GROUPS = 16
 
-#: Runs that are only summed are so much shorter than a block: products are fastest in the second cache.
+#: So many runs that are only summed make a block: their products are fastest in the second-level cache.
 _RUNS_IN_A_BLOCK = 4
 
 
@@ -323,8 +323,8 @@ class Moments(Stack):
             self._triangle = triangles[0].copy()
             for triangle in triangles[1:]:
                 self._triangle += triangle
-            if rows.shape[1] == 1:
-                triangular.add_square(self._triangle, rows[:, 0])
+            if rows.shape[1] == 1:  # as in a stream of single images: no square is made
+                triangular.add_outer(self._triangle, rows[:, 0])
             else:
                 self._triangle += triangular.pack(self_product(rows))
         else:
